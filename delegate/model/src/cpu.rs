@@ -1,0 +1,47 @@
+//! The CPU path: a subgraph is planned once (shapes, kernels, memory), then run without
+//! allocating.
+
+mod arena;
+mod kernel;
+mod plan;
+mod runner;
+
+pub use kernel::{Inputs, Kernel, Parts, Run};
+pub use plan::{Options, Plan};
+pub use runner::Runner;
+
+use crate::ops::OpError;
+
+/// Why a model cannot be planned or run.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunError {
+    /// The graph itself is not sound.
+    #[error("{0}")]
+    Graph(String),
+    /// One operator cannot be prepared.
+    #[error("operator {index} ({op})")]
+    Op {
+        /// Its place in the order of execution.
+        index: usize,
+        /// Its kind.
+        op: String,
+        /// Why.
+        #[source]
+        source: OpError,
+    },
+    /// The tensors would take more memory than allowed.
+    #[error("the model needs {needed} bytes for its tensors, more than the limit of {limit}")]
+    Memory {
+        /// Bytes asked for.
+        needed: usize,
+        /// Bytes allowed.
+        limit: usize,
+    },
+    /// The caller's data does not fit the model.
+    #[error("{0}")]
+    Data(String),
+    /// The threads could not be started.
+    #[error("cannot start threads: {0}")]
+    Threads(String),
+}

@@ -1,0 +1,415 @@
+//! From a subgraph to steps that only have to be run: shapes, kernels, constants, memory.
+
+use std::ops::Range;
+
+use super::RunError;
+use super::arena::{self, ALIGNMENT, AlignedBytes, Request};
+use super::kernel::{Kernel, Place, Run};
+use crate::graph::{Model, Node, Subgraph, TensorId};
+use crate::ops::{Numerics, Signature, Value};
+use crate::tensor::{Bytes, DType, Shape, Tensor};
+
+/// How a model shall be planned.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Which integer arithmetic to follow.
+    pub numerics: Numerics,
+    /// The largest number of threads, at least 1.
+    pub threads: usize,
+    /// New shapes for the model's inputs, in order; `None` keeps the file's.
+    pub input_shapes: Vec<Option<Shape>>,
+    /// The most bytes that tensors may take.
+    pub memory_limit: usize,
+    /// Keep every tensor until the end of a run, so that each can be looked at.
+    pub keep_all: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            numerics: Numerics::default(),
+            threads: 1,
+            input_shapes: Vec::new(),
+            memory_limit: 4 << 30,
+            keep_all: false,
+        }
+    }
+}
+
+/// One operator, ready to run.
+#[derive(Debug)]
+pub(crate) struct Step {
+    /// Its place among the subgraph's operators.
+    pub node: usize,
+    pub kernel: Kernel,
+    pub inputs: Vec<Option<usize>>,
+    pub outputs: Vec<usize>,
+}
+
+/// A planned subgraph: immutable, so that many [`Runner`](super::Runner)s can share it.
+#[derive(Debug)]
+pub struct Plan {
+    pub(crate) values: Vec<Value>,
+    pub(crate) places: Vec<Place>,
+    pub(crate) steps: Vec<Step>,
+    pub(crate) inputs: Vec<TensorId>,
+    pub(crate) outputs: Vec<TensorId>,
+    pub(crate) arena_len: usize,
+    pub(crate) scratch_len: usize,
+    pub(crate) threads: usize,
+}
+
+impl Plan {
+    /// Plans the first subgraph of `model`.
+    pub fn new(model: &Model, options: &Options) -> Result<Self, RunError> {
+        let subgraph = model
+            .subgraphs
+            .first()
+            .ok_or_else(|| RunError::Graph("the model has no subgraph".into()))?;
+        Planner::new(subgraph, options)?.plan()
+    }
+
+    /// The type, shape and quantization of `tensor`, with the shape it has in this plan.
+    pub fn value(&self, tensor: TensorId) -> &Value {
+        &self.values[tensor.index()]
+    }
+
+    /// The model's inputs.
+    pub fn inputs(&self) -> &[TensorId] {
+        &self.inputs
+    }
+
+    /// The model's outputs.
+    pub fn outputs(&self) -> &[TensorId] {
+        &self.outputs
+    }
+
+    /// Bytes of memory that a run needs for tensors and scratch.
+    pub fn memory(&self) -> usize {
+        self.arena_len + self.scratch_len
+    }
+
+    /// The operators that run, by their place in the subgraph; the others are constants.
+    pub fn nodes(&self) -> impl Iterator<Item = usize> + '_ {
+        self.steps.iter().map(|step| step.node)
+    }
+}
+
+struct Planner<'a> {
+    subgraph: &'a Subgraph,
+    options: &'a Options,
+    values: Vec<Value>,
+    /// Whether the value is there when the next operator runs.
+    known: Vec<bool>,
+    steps: Vec<Step>,
+}
+
+impl<'a> Planner<'a> {
+    fn new(subgraph: &'a Subgraph, options: &'a Options) -> Result<Self, RunError> {
+        let values = subgraph.tensors.iter().map(value).collect();
+        let mut planner = Self {
+            subgraph,
+            options,
+            values,
+            known: subgraph.tensors.iter().map(Tensor::is_constant).collect(),
+            steps: Vec::new(),
+        };
+        planner.resize_inputs()?;
+        Ok(planner)
+    }
+
+    fn resize_inputs(&mut self) -> Result<(), RunError> {
+        let inputs = &self.subgraph.inputs;
+        if self.options.input_shapes.len() > inputs.len() {
+            return Err(RunError::Data(format!(
+                "{} input shapes for a model with {} inputs",
+                self.options.input_shapes.len(),
+                inputs.len()
+            )));
+        }
+        for (index, &input) in inputs.iter().enumerate() {
+            if let Some(Some(shape)) = self.options.input_shapes.get(index) {
+                let value = &mut self.values[input.index()];
+                if shape.len() != value.shape.len() {
+                    return Err(RunError::Data(format!(
+                        "shape {shape:?} for input {index} has another rank than {:?}",
+                        value.shape
+                    )));
+                }
+                value.shape.clone_from(shape);
+            }
+            self.known[input.index()] = true;
+        }
+        Ok(())
+    }
+
+    fn plan(mut self) -> Result<Plan, RunError> {
+        for index in 0..self.subgraph.nodes.len() {
+            self.step(index)?;
+        }
+        for &output in &self.subgraph.outputs {
+            if !self.known[output.index()] {
+                return Err(RunError::Graph(format!(
+                    "output {output} is never computed"
+                )));
+            }
+        }
+        let (places, arena_len) = self.place_tensors()?;
+        let scratch_len = self
+            .steps
+            .iter()
+            .map(|s| s.kernel.scratch())
+            .max()
+            .unwrap_or(0);
+        let needed = arena_len.saturating_add(scratch_len);
+        if needed > self.options.memory_limit {
+            return Err(RunError::Memory {
+                needed,
+                limit: self.options.memory_limit,
+            });
+        }
+        Ok(Plan {
+            values: self.values,
+            places,
+            steps: self.steps,
+            inputs: self.subgraph.inputs.clone(),
+            outputs: self.subgraph.outputs.clone(),
+            arena_len,
+            scratch_len,
+            threads: self.options.threads.max(1),
+        })
+    }
+
+    /// Infers the shapes of one operator and prepares it, or computes it where its operands
+    /// are constants.
+    fn step(&mut self, index: usize) -> Result<(), RunError> {
+        let node = &self.subgraph.nodes[index];
+        let at = |source| RunError::Op {
+            index,
+            op: node.op.to_string(),
+            source,
+        };
+        for &input in node.inputs.iter().flatten() {
+            if !self.known[input.index()] && self.values[input.index()].is_empty() {
+                self.values[input.index()].data = Some(Bytes::from(Vec::new()));
+                self.known[input.index()] = true;
+            }
+            if !self.known[input.index()] {
+                return Err(RunError::Graph(format!(
+                    "operator {index} ({}) reads {input} before it is computed",
+                    node.op
+                )));
+            }
+        }
+        let operator = node.op.operator().map_err(at)?;
+        let mut io = self.signature(node);
+        let shapes = operator.infer_shapes(&io).map_err(at)?;
+        if shapes.len() != node.outputs.len() {
+            return Err(RunError::Graph(format!(
+                "operator {index} ({}) has {} outputs where it computes {}",
+                node.op,
+                node.outputs.len(),
+                shapes.len()
+            )));
+        }
+        for (slot, (&output, shape)) in node.outputs.iter().zip(shapes).enumerate() {
+            if self.known[output.index()] {
+                return Err(RunError::Graph(format!(
+                    "operator {index} ({}) computes {output}, which has a value already",
+                    node.op
+                )));
+            }
+            let value = &mut self.values[output.index()];
+            let len = value.dtype.byte_len(&shape).ok_or_else(|| {
+                RunError::Graph(format!(
+                    "{output} of shape {shape:?} and type {} has no size",
+                    value.dtype
+                ))
+            })?;
+            if len > self.options.memory_limit {
+                return Err(RunError::Memory {
+                    needed: len,
+                    limit: self.options.memory_limit,
+                });
+            }
+            io.outputs[slot].shape.clone_from(&shape);
+            value.shape = shape;
+            self.known[output.index()] = true;
+        }
+        if let ([output], Some(data)) = (&*node.outputs, operator.fold(&io)) {
+            self.values[output.index()].data = Some(Bytes::from(data));
+            return Ok(());
+        }
+        if node
+            .outputs
+            .iter()
+            .all(|output| self.values[output.index()].is_empty())
+        {
+            return Ok(());
+        }
+        let step = Step {
+            node: index,
+            kernel: operator.prepare(&io).map_err(at)?,
+            inputs: node.inputs.iter().map(|i| i.map(TensorId::index)).collect(),
+            outputs: node.outputs.iter().map(|o| o.index()).collect(),
+        };
+        let constant = node
+            .inputs
+            .iter()
+            .flatten()
+            .all(|i| self.values[i.index()].data.is_some());
+        if constant && !node.outputs.is_empty() {
+            self.compute(&step)
+        } else {
+            self.steps.push(step);
+            Ok(())
+        }
+    }
+
+    fn signature(&self, node: &Node) -> Signature {
+        Signature {
+            inputs: node
+                .inputs
+                .iter()
+                .map(|i| i.map(|i| self.values[i.index()].clone()))
+                .collect(),
+            outputs: node
+                .outputs
+                .iter()
+                .map(|o| self.values[o.index()].clone())
+                .collect(),
+            numerics: self.options.numerics,
+            threads: self.options.threads.max(1),
+        }
+    }
+
+    /// Runs a step whose operands are constants, so that its results are constants too.
+    fn compute(&mut self, step: &Step) -> Result<(), RunError> {
+        let requests: Vec<Request> = step
+            .outputs
+            .iter()
+            .map(|&o| Request {
+                len: byte_len(&self.values[o]),
+                live: (0, 0),
+            })
+            .collect();
+        let (ranges, arena_len) = self.checked(arena::place(&requests))?;
+        let mut arena = self.allocate(arena_len)?;
+        let mut scratch = self.allocate(step.kernel.scratch())?;
+        let mut places = self.constant_places()?;
+        for (&output, range) in step.outputs.iter().zip(&ranges) {
+            places[output] = Place::Arena(range.clone());
+        }
+        step.kernel.run(&mut Run {
+            arena: arena.as_mut_slice(),
+            scratch: scratch.as_mut_slice(),
+            places: &places,
+            inputs: &step.inputs,
+            outputs: &step.outputs,
+            threads: 1,
+        });
+        let arena = Bytes::new(arena);
+        for (&output, range) in step.outputs.iter().zip(ranges) {
+            self.values[output].data = arena.slice(range);
+        }
+        Ok(())
+    }
+
+    fn allocate(&self, len: usize) -> Result<AlignedBytes, RunError> {
+        let error = RunError::Memory {
+            needed: len,
+            limit: self.options.memory_limit,
+        };
+        if len > self.options.memory_limit {
+            return Err(error);
+        }
+        AlignedBytes::zeroed(len).ok_or(error)
+    }
+
+    fn checked<T>(&self, value: Option<T>) -> Result<T, RunError> {
+        value.ok_or(RunError::Memory {
+            needed: usize::MAX,
+            limit: self.options.memory_limit,
+        })
+    }
+
+    /// The constants' places; one that is not aligned for its elements is copied.
+    fn constant_places(&self) -> Result<Vec<Place>, RunError> {
+        let place = |value: &Value| {
+            let Some(data) = &value.data else {
+                return Ok(Place::Absent);
+            };
+            let align = value.dtype.size().unwrap_or(1).min(ALIGNMENT);
+            if data.as_ptr().align_offset(align.next_power_of_two()) == 0 {
+                return Ok(Place::Constant(data.clone()));
+            }
+            let mut copy = self.allocate(data.len())?;
+            copy.as_mut_slice().copy_from_slice(data);
+            Ok(Place::Constant(Bytes::new(copy)))
+        };
+        self.values.iter().map(place).collect()
+    }
+
+    fn place_tensors(&self) -> Result<(Vec<Place>, usize), RunError> {
+        let end = self.steps.len();
+        let mut live: Vec<Option<(usize, usize)>> = vec![None; self.values.len()];
+        let mut need = |tensor: usize, from: usize, to: usize| {
+            let (first, last) = live[tensor].unwrap_or((from, to));
+            live[tensor] = Some((first.min(from), last.max(to)));
+        };
+        for &input in &self.subgraph.inputs {
+            need(input.index(), 0, end);
+        }
+        for (index, step) in self.steps.iter().enumerate() {
+            for &input in step.inputs.iter().flatten() {
+                need(input, index, index);
+            }
+            for &output in &step.outputs {
+                need(
+                    output,
+                    index,
+                    if self.options.keep_all { end } else { index },
+                );
+            }
+        }
+        for &output in &self.subgraph.outputs {
+            need(output.index(), end, end);
+        }
+        let mut tensors = Vec::new();
+        let mut requests = Vec::new();
+        for (tensor, live) in live.into_iter().enumerate() {
+            let Some(live) = live else { continue };
+            let value = &self.values[tensor];
+            if value.data.is_some() {
+                continue;
+            }
+            let len = self.checked(value.dtype.byte_len(&value.shape))?;
+            tensors.push(tensor);
+            requests.push(Request { len, live });
+        }
+        let (ranges, total): (Vec<Range<usize>>, usize) = self.checked(arena::place(&requests))?;
+        let mut places = self.constant_places()?;
+        for (tensor, range) in tensors.into_iter().zip(ranges) {
+            places[tensor] = Place::Arena(range);
+        }
+        Ok((places, total))
+    }
+}
+
+fn byte_len(value: &Value) -> usize {
+    value.dtype.byte_len(&value.shape).unwrap_or(0)
+}
+
+/// A tensor as operators see it; constants whose bytes do not fill the shape are not constants
+/// that a kernel may read, and are refused by the reader.
+fn value(tensor: &Tensor) -> Value {
+    Value {
+        dtype: tensor.dtype,
+        shape: tensor.shape.clone(),
+        quantization: tensor.quantization.clone(),
+        data: tensor
+            .data
+            .clone()
+            .filter(|_| tensor.dtype != DType::String),
+    }
+}

@@ -1,0 +1,393 @@
+//! The operators: one closed list, one file each.
+//!
+//! To add one: write `ops/<name>.rs` (attributes, [`Attributes`], [`Operator`], tests) and add
+//! its line to the list at the foot of this file.
+
+use std::fmt;
+
+use crate::cpu::Kernel;
+use crate::quant::{PerTensor, Quantization};
+use crate::schema::tfl;
+use crate::tensor::{Bytes, DType, Shape, element_count};
+
+/// Which integer arithmetic the CPU path follows; both are exact to the bit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Numerics {
+    /// LiteRT's reference kernels: fixed-point multipliers, rounded twice.
+    Reference,
+    /// XNNPACK: a float multiplier, ties to even. The default, and the quicker.
+    #[default]
+    Fast,
+}
+
+/// Why an operator cannot be prepared.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpError {
+    /// A required operand or result is not there.
+    #[error("{0} is missing")]
+    Missing(String),
+    /// The shapes do not fit each other or the attributes.
+    #[error("{0}")]
+    Shape(String),
+    /// There is no kernel for this element type.
+    #[error("no kernel for {what} of type {dtype}")]
+    UnsupportedType {
+        /// Which operand or result.
+        what: String,
+        /// Its type.
+        dtype: DType,
+    },
+    /// An attribute holds what no kernel can do.
+    #[error("{0}")]
+    Attribute(String),
+    /// The quantization parameters are absent or not usable.
+    #[error("quantization: {0}")]
+    Quantization(String),
+    /// An operand must be a constant, because shapes depend on it.
+    #[error("{0} is not a constant, so the output's shape depends on data")]
+    NotConstant(String),
+    /// The operator is one that the CPU path does not run.
+    #[error("operator {0} has no kernel on the CPU path")]
+    NoKernel(String),
+}
+
+/// What an operator sees of one operand or result when it is prepared.
+#[derive(Debug, Clone)]
+pub struct Value {
+    /// The element type.
+    pub dtype: DType,
+    /// The shape, all dimensions known.
+    pub shape: Shape,
+    /// Quantization parameters, where the tensor has them.
+    pub quantization: Option<Quantization>,
+    /// The value, if it is known before running.
+    pub data: Option<Bytes>,
+}
+
+impl Value {
+    /// The number of elements.
+    pub fn len(&self) -> usize {
+        element_count(&self.shape).unwrap_or(0)
+    }
+
+    /// Whether it has no elements.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The shape, which must have `N` dimensions.
+    pub fn shape_n<const N: usize>(&self) -> Result<[usize; N], OpError> {
+        self.shape.as_slice().try_into().map_err(|_| {
+            OpError::Shape(format!(
+                "shape {:?} has {} dimensions, not {N}",
+                self.shape,
+                self.shape.len()
+            ))
+        })
+    }
+
+    /// Scale and zero point of the whole tensor.
+    pub fn per_tensor(&self) -> Result<PerTensor, OpError> {
+        self.quantization()?.per_tensor()
+    }
+
+    /// The quantization parameters, which must be there.
+    pub fn quantization(&self) -> Result<&Quantization, OpError> {
+        self.quantization
+            .as_ref()
+            .filter(|q| !q.scale.is_empty())
+            .ok_or_else(|| OpError::Quantization("tensor has no scale".into()))
+    }
+
+    /// The elements of a constant, copied out; `T` must be the type that `dtype` names.
+    pub fn constant<T: bytemuck::AnyBitPattern>(&self) -> Result<Vec<T>, OpError> {
+        let data = self
+            .data
+            .as_ref()
+            .ok_or_else(|| OpError::NotConstant("an operand".into()))?;
+        if self.dtype.size() != Some(size_of::<T>()) {
+            return Err(OpError::UnsupportedType {
+                what: "a constant".into(),
+                dtype: self.dtype,
+            });
+        }
+        Ok(data
+            .chunks_exact(size_of::<T>())
+            .map(bytemuck::pod_read_unaligned)
+            .collect())
+    }
+
+    /// The elements of an int32 or int64 constant: axes, shapes, indices.
+    pub fn integers(&self) -> Result<Vec<i64>, OpError> {
+        match self.dtype {
+            DType::I32 => Ok(self.constant::<i32>()?.into_iter().map(i64::from).collect()),
+            DType::I64 => self.constant(),
+            DType::I16 => Ok(self.constant::<i16>()?.into_iter().map(i64::from).collect()),
+            dtype => Err(OpError::UnsupportedType {
+                what: "an index operand".into(),
+                dtype,
+            }),
+        }
+    }
+}
+
+/// The operands and results of one operator, and how it shall compute.
+#[derive(Debug, Clone)]
+pub struct Signature {
+    /// The operands; `None` for an optional one that is not given.
+    pub inputs: Vec<Option<Value>>,
+    /// The results; their shapes are known once `infer_shapes` has run.
+    pub outputs: Vec<Value>,
+    /// Which integer arithmetic to follow.
+    pub numerics: Numerics,
+    /// The largest number of threads a kernel may use.
+    pub threads: usize,
+}
+
+impl Signature {
+    /// The operand at `index`.
+    pub fn input(&self, index: usize) -> Result<&Value, OpError> {
+        self.optional_input(index)
+            .ok_or_else(|| OpError::Missing(format!("input {index}")))
+    }
+
+    /// The operand at `index`, if it is given.
+    pub fn optional_input(&self, index: usize) -> Option<&Value> {
+        self.inputs.get(index)?.as_ref()
+    }
+
+    /// The result at `index`.
+    pub fn output(&self, index: usize) -> Result<&Value, OpError> {
+        self.outputs
+            .get(index)
+            .ok_or_else(|| OpError::Missing(format!("output {index}")))
+    }
+
+    /// The error for an operand whose type has no kernel.
+    pub fn unsupported(&self, index: usize) -> OpError {
+        match self.input(index) {
+            Ok(value) => OpError::UnsupportedType {
+                what: format!("input {index}"),
+                dtype: value.dtype,
+            },
+            Err(error) => error,
+        }
+    }
+}
+
+/// What an operand means for quantization.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Data: quantized per tensor from its calibrated range; a constant from its own.
+    Activation,
+    /// Constant weights: int8, symmetric, with a scale for each index of the axis, or one.
+    Weights {
+        /// The axis of the scales; `None` for one scale.
+        axis: Option<usize>,
+    },
+    /// Constant bias: int32 with the scale of operand `input` times that of operand `weights`.
+    Bias {
+        /// The index of the activation operand.
+        input: usize,
+        /// The index of the weights operand.
+        weights: usize,
+    },
+    /// Indices, shapes and the like: left as they are.
+    Plain,
+}
+
+/// Where the parameters of an operator's results come from.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Results {
+    /// The calibrated range of each.
+    Calibrated,
+    /// All activations and results share one scale and zero point.
+    SameAsInputs,
+    /// Given by the kernel, for int8.
+    Fixed(PerTensor),
+    /// Not quantized: indices and the like.
+    Plain,
+}
+
+/// How an operator becomes integer; `None` from [`Operator::quant_rule`] means that it cannot.
+#[derive(Debug, Clone, PartialEq)]
+pub struct QuantRule {
+    /// The role of each operand; further operands have the role of the last.
+    pub roles: Vec<Role>,
+    /// Where the results' parameters come from.
+    pub results: Results,
+}
+
+impl QuantRule {
+    /// Operands with `roles`, results with calibrated ranges.
+    pub fn calibrated(roles: impl Into<Vec<Role>>) -> Option<Self> {
+        Some(Self {
+            roles: roles.into(),
+            results: Results::Calibrated,
+        })
+    }
+
+    /// Operands with `roles`; activations and results share their parameters.
+    pub fn same(roles: impl Into<Vec<Role>>) -> Option<Self> {
+        Some(Self {
+            roles: roles.into(),
+            results: Results::SameAsInputs,
+        })
+    }
+
+    /// One activation; results with the scale and zero point that the kernel demands.
+    pub fn fixed(scale: f32, zero_point: i32) -> Option<Self> {
+        Some(Self {
+            roles: vec![Role::Activation],
+            results: Results::Fixed(PerTensor::new(scale, zero_point)),
+        })
+    }
+
+    /// The role of the operand at `index`.
+    pub fn role(&self, index: usize) -> Role {
+        self.roles
+            .get(index)
+            .or(self.roles.last())
+            .copied()
+            .unwrap_or(Role::Plain)
+    }
+}
+
+/// What the CPU path and the converter need of an operator.
+pub trait Operator {
+    /// The shapes of the results.
+    fn infer_shapes(&self, io: &Signature) -> Result<Vec<Shape>, OpError>;
+
+    /// How it becomes integer; `None` where there is no integer kernel for it.
+    fn quant_rule(&self) -> Option<QuantRule> {
+        None
+    }
+
+    /// The lowest version of the operator that means this on these types.
+    fn version(&self, io: &Signature) -> i32;
+
+    /// Resolves everything that does not depend on data; called after `infer_shapes`, whose
+    /// shapes are those of the results in `io`. What it returns cannot fail.
+    fn prepare(&self, io: &Signature) -> Result<Kernel, OpError>;
+
+    /// The result, where it follows from the operands' shapes alone.
+    fn fold(&self, io: &Signature) -> Option<Vec<u8>> {
+        let _ = io;
+        None
+    }
+}
+
+/// How an operator's attributes stand in the file; reading and then writing loses nothing.
+pub trait Attributes: Sized {
+    /// From the options in the file.
+    fn read(options: &tfl::BuiltinOptionsT) -> Result<Self, OpError>;
+    /// The options for the file.
+    fn write(&self) -> tfl::BuiltinOptionsT;
+}
+
+/// A builtin operator that is kept as it was read, byte for byte of meaning.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Opaque {
+    /// Its number in the format.
+    pub code: tfl::BuiltinOperator,
+    /// Its version.
+    pub version: i32,
+    /// Its options in the first union.
+    pub options: tfl::BuiltinOptionsT,
+    /// Its options in the second union.
+    pub options_2: tfl::BuiltinOptions2T,
+}
+
+/// An operator known only by a name.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Custom {
+    /// The name that finds its kernel.
+    pub name: String,
+    /// Its version.
+    pub version: i32,
+    /// Its options, in a format of its own.
+    pub options: Bytes,
+}
+
+macro_rules! operators {
+    ($($module:ident::$name:ident = $code:ident;)*) => {
+        $(pub mod $module;)*
+        $(pub use $module::$name;)*
+
+        /// One node's operator and its attributes.
+        #[derive(Debug, Clone, PartialEq)]
+        #[non_exhaustive]
+        pub enum Op {
+            $(#[doc = concat!("`", stringify!($code), "`")] $name($name),)*
+            /// A builtin operator without a file of its own.
+            Opaque(Box<Opaque>),
+            /// A custom operator.
+            Custom(Box<Custom>),
+        }
+
+        impl Op {
+            /// The operator with the format's number `code`, version and options.
+            pub(crate) fn read(
+                code: tfl::BuiltinOperator,
+                version: i32,
+                options: tfl::BuiltinOptionsT,
+                options_2: tfl::BuiltinOptions2T,
+            ) -> Result<Self, OpError> {
+                match code {
+                    $(tfl::BuiltinOperator::$code => Ok(Self::$name($name::read(&options)?)),)*
+                    _ => Ok(Self::Opaque(Box::new(Opaque { code, version, options, options_2 }))),
+                }
+            }
+
+            /// Its number in the format.
+            pub fn code(&self) -> tfl::BuiltinOperator {
+                match self {
+                    $(Self::$name(_) => tfl::BuiltinOperator::$code,)*
+                    Self::Opaque(op) => op.code,
+                    Self::Custom(_) => tfl::BuiltinOperator::CUSTOM,
+                }
+            }
+
+            /// Its options for the file.
+            pub(crate) fn options(&self) -> (tfl::BuiltinOptionsT, tfl::BuiltinOptions2T) {
+                match self {
+                    $(Self::$name(op) => (op.write(), tfl::BuiltinOptions2T::NONE),)*
+                    Self::Opaque(op) => (op.options.clone(), op.options_2.clone()),
+                    Self::Custom(_) => (tfl::BuiltinOptionsT::NONE, tfl::BuiltinOptions2T::NONE),
+                }
+            }
+
+            /// What computes it, if we model it.
+            pub fn operator(&self) -> Result<&dyn Operator, OpError> {
+                match self {
+                    $(Self::$name(op) => Ok(op),)*
+                    _ => Err(OpError::NoKernel(self.to_string())),
+                }
+            }
+        }
+
+        $(impl From<$name> for Op {
+            fn from(op: $name) -> Self {
+                Self::$name(op)
+            }
+        })*
+    };
+}
+
+impl fmt::Display for Op {
+    /// The format's name, such as `CONV_2D`; a custom operator's own name.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Custom(op) => f.write_str(&op.name),
+            _ => match self.code().variant_name() {
+                Some(name) => f.write_str(name),
+                None => write!(f, "BUILTIN_{}", self.code().0),
+            },
+        }
+    }
+}
+
+operators! {
+    reshape::Reshape = RESHAPE;
+}
