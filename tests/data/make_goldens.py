@@ -52,7 +52,7 @@ def run(model, feeds, kernels):
 
 def shapes(case):
     for kernels in ("opt", "ref"):
-        out, why = run(case.model([[]] * len(case.outputs)), case.feeds, kernels)
+        out, why = run(case.model([[]] * len(case.outputs), zero_bias=True), case.feeds, kernels)
         if out is not None:
             return [o.shape for o in out]
     raise RuntimeError(f"{case.name}: {why}")
@@ -60,17 +60,18 @@ def shapes(case):
 
 def make(case):
     """(file, arrays by key) of a case."""
-    model, arrays = case.model(shapes(case)), {}
+    inferred, arrays = shapes(case), {}
+    asked = case.model(inferred, zero_bias=True)
     for k, feed in enumerate(case.feeds):
         arrays[f"in{k}"] = feed
     for kernels in KERNELS:
-        out, why = run(model, case.feeds, kernels)
+        out, why = run(asked, case.feeds, kernels)
         if out is None:
             print(f"{case.name}: no {kernels}: {why}")
             continue
         for k, o in enumerate(out):
             arrays[f"{kernels}{k}"] = o
-    return model, arrays
+    return case.model(inferred), arrays
 
 
 def report():

@@ -121,10 +121,21 @@ class Case:
             version = 2 if narrow and code not in VERSION_1 else 1
         self.ops.append((code, inputs, outputs, options, version, fields))
 
-    def model(self, shapes):
-        """The file, with `shapes` for the outputs that have none."""
-        buffers, tensors = [s.BufferT()], []
-        for i, t in enumerate(self.tensors):
+    def model(self, shapes, zero_bias=False):
+        """The file, with `shapes` for the outputs that have none.
+
+        `zero_bias` gives convolutions without a bias one of zeros: LiteRT refuses CONV_2D, and crashes in DEPTHWISE_CONV_2D,
+        without it."""
+        buffers, tensors, every, ops = [s.BufferT()], [], list(self.tensors), []
+        for code, inputs, *rest in self.ops:
+            if zero_bias and code in ("CONV_2D", "DEPTHWISE_CONV_2D") and len(inputs) == 2:
+                x, w = (self.tensors[i] for i in inputs)
+                zeros = np.zeros(w.shape[0 if code == "CONV_2D" else 3], "float32" if x.q is None else "int32")
+                q = None if x.q is None else Q(x.q.scale * w.q.scale)
+                every.append(Tensor(list(zeros.shape), zeros.dtype.name, q, zeros, "bias"))
+                inputs = [*inputs, len(every) - 1]
+            ops.append((code, inputs, *rest))
+        for i, t in enumerate(every):
             buffer = 0
             if t.data is not None:
                 buffers.append(s.BufferT(data=t.data.tobytes()))
@@ -138,7 +149,7 @@ class Case:
             tensors.append(s.TensorT(shape=np.asarray(shape, np.int32), type=TYPES[t.dtype], buffer=buffer, name=t.name,
                                      quantization=q, hasRank=True))
         codes, operators = [], []
-        for code, inputs, outputs, options, version, fields in self.ops:
+        for code, inputs, outputs, options, version, fields in ops:
             number = getattr(s.BuiltinOperator, code)
             codes.append(s.OperatorCodeT(builtinCode=number, deprecatedBuiltinCode=min(number, 127), version=version))
             o = s.OperatorT(opcodeIndex=len(codes) - 1, inputs=np.asarray(inputs, np.int32), outputs=np.asarray(outputs, np.int32))
