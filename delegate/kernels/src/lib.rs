@@ -1,1 +1,29 @@
-//! Bantam.
+//! Inner loops on slices: int8 and float32 products, convolutions and depthwise convolutions, and the arithmetic that turns
+//! accumulators into outputs. Knows no graph: shapes and constants come in at construction, where weights are packed; running
+//! allocates nothing.
+//!
+//! Lengths that do not match the shapes panic; the caller has checked them. [`Isa`] picks the set of loops; the integer ones
+//! give the same bits in every set, for every number of threads.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod conv;
+mod depthwise;
+mod geometry;
+mod isa;
+pub mod parallel;
+mod portable;
+mod product;
+pub mod requantize;
+#[cfg(test)]
+mod testing;
+
+pub use conv::{ConvF32, ConvI8, ProductF32, ProductI8};
+pub use depthwise::{DepthwiseF32, DepthwiseI8};
+pub use geometry::ConvGeometry;
+pub use isa::Isa;
+#[cfg(target_arch = "x86_64")]
+pub use isa::{Avx2, Avx512};
+pub use requantize::{Multiplier, OutputStage, Requantize, quantize_multiplier};

@@ -1,0 +1,456 @@
+//! Products (FULLY_CONNECTED, 1x1 convolutions) and convolutions of any filter size. A run of output pixels of one row is a
+//! product whose rows overlap in memory: the micro-kernel walks over the filter's rows in place, so nothing is unfolded. Int8
+//! activations and padded edges are copied to scratch first; float32 is read where it is.
+
+use std::ops::Range;
+
+use crate::geometry::{ConvGeometry, Run};
+use crate::product::{PackedF32, PackedI8, Segments};
+use crate::{Isa, OutputStage, parallel};
+
+/// Scratch that stays in the first-level cache beside a block of weights, in bytes.
+const SCRATCH_BYTES: usize = 16 << 10;
+
+/// Elements that a micro-kernel may read past a segment.
+const SLACK: usize = 4;
+
+/// An int8 convolution with packed weights.
+pub struct ConvI8 {
+    geometry: ConvGeometry,
+    groups: Vec<PackedI8>,
+    input_zero_point: i8,
+}
+
+/// Segments of a filter: whole rows where the input has them in one piece.
+fn segments(geometry: &ConvGeometry) -> Segments {
+    let depth = geometry.in_depth / geometry.groups;
+    if geometry.groups == 1 && geometry.dilation_w == 1 {
+        Segments { rows: geometry.filter_h, columns: 1, len: geometry.filter_w * depth }
+    } else {
+        Segments { rows: geometry.filter_h, columns: geometry.filter_w, len: depth }
+    }
+}
+
+/// The largest multiple of `tile` pixels whose window fits the scratch that is meant to stay in cache; at least one tile.
+fn run_limit(geometry: &ConvGeometry, tile: usize, element: usize) -> usize {
+    let row = geometry.filter_h * geometry.in_depth * element;
+    let columns = SCRATCH_BYTES / row.max(1);
+    let extent = (geometry.filter_w - 1) * geometry.dilation_w;
+    let pixels = columns.saturating_sub(extent) / geometry.stride_w;
+    (pixels / tile).max(1) * tile
+}
+
+impl ConvI8 {
+    /// Packs `weights` (`OHWI`, symmetric) and `bias` (one for each output channel).
+    ///
+    /// # Panics
+    /// If lengths do not match the geometry, a size is 0, or `groups` does not divide both depths.
+    pub fn new(
+        isa: Isa,
+        geometry: ConvGeometry,
+        weights: &[i8],
+        bias: Option<&[i32]>,
+        input_zero_point: i8,
+        stage: OutputStage,
+    ) -> Self {
+        check(&geometry);
+        let geometry = geometry.flattened();
+        let stage = stage.broadcast(geometry.out_depth);
+        let segments = segments(&geometry);
+        let n = geometry.out_depth / geometry.groups;
+        assert_eq!(weights.len(), geometry.out_depth * segments.depth(), "weights do not match the shapes");
+        let groups = (0..geometry.groups)
+            .map(|group| {
+                let bias = bias.map(|bias| &bias[group * n..][..n]);
+                let weights = &weights[group * n * segments.depth()..][..n * segments.depth()];
+                let stage = stage.select(n, |column| Some(group * n + column));
+                PackedI8::new(isa, weights, segments, bias, input_zero_point, &stage, n)
+            })
+            .collect();
+        Self { geometry, groups, input_zero_point }
+    }
+
+    /// Bytes of scratch that [`Self::run`] needs for `threads` threads.
+    pub fn scratch_len(&self, threads: usize) -> usize {
+        threads.max(1) * self.part_scratch()
+    }
+
+    fn part_scratch(&self) -> usize {
+        let bytes = self.groups[0].form.bytes();
+        let limit = self.run_limit().min(self.geometry.out_w);
+        self.geometry.window_len(limit, bytes) + SLACK
+    }
+
+    fn run_limit(&self) -> usize {
+        run_limit(&self.geometry, self.groups[0].tile.rows, self.groups[0].form.bytes())
+    }
+
+    /// Computes `output` from `input`, both NHWC.
+    ///
+    /// # Panics
+    /// If a length does not match the geometry, or `scratch` is shorter than [`Self::scratch_len`].
+    pub fn run(&self, input: &[i8], output: &mut [i8], scratch: &mut [u8], threads: usize) {
+        self.run_as(&self.geometry, input, output, scratch, threads);
+    }
+
+    fn run_as(
+        &self,
+        geometry: &ConvGeometry,
+        input: &[i8],
+        output: &mut [i8],
+        scratch: &mut [u8],
+        threads: usize,
+    ) {
+        let [first, ..] = &self.groups[..] else { return };
+        assert_eq!(input.len(), geometry.input_len(), "input does not match the geometry");
+        assert_eq!(output.len(), geometry.output_len(), "output does not match the geometry");
+        assert!(scratch.len() >= self.scratch_len(threads), "scratch is too short");
+        let (pixels, depth) = (geometry.pixels(), geometry.out_depth);
+        let work = output.len() * first.segments.depth();
+        let part = |pixels: Range<usize>, blocks: Option<Range<usize>>, output: &mut [i8], scratch: &mut [u8]| {
+            let mut output = output;
+            for run in geometry.runs(pixels, self.run_limit(), false) {
+                let (these, rest) = output.split_at_mut((run.len * depth).min(output.len()));
+                self.run_pixels(geometry, run, blocks.clone(), input, these, scratch);
+                output = rest;
+            }
+        };
+        if pixels == 1 && self.groups.len() == 1 {
+            let blocks = 0..first.blocks();
+            let parts = parallel::parts(first.isa, threads, blocks.len(), work);
+            parallel::split_rows(parts, blocks, first.tile.width, output, scratch, &|blocks, output, scratch| {
+                part(0..1, Some(blocks), output, scratch);
+            });
+        } else {
+            let parts = parallel::parts(first.isa, threads, pixels, work);
+            parallel::split_rows(parts, 0..pixels, depth, output, scratch, &|pixels, output, scratch| {
+                part(pixels, None, output, scratch);
+            });
+        }
+    }
+
+    fn run_pixels(
+        &self,
+        geometry: &ConvGeometry,
+        run: Run,
+        blocks: Option<Range<usize>>,
+        input: &[i8],
+        output: &mut [i8],
+        scratch: &mut [u8],
+    ) {
+        let (isa, form) = (self.groups[0].isa, self.groups[0].form);
+        let depth = geometry.in_depth / geometry.groups;
+        let mut window = geometry.copy_window(
+            run,
+            input,
+            form.bytes(),
+            scratch,
+            |source, target| form.convert(isa, source, target),
+            |target| form.fill(self.input_zero_point, target),
+        );
+        for (group, packed) in self.groups.iter().enumerate() {
+            let blocks = blocks.clone().unwrap_or(0..packed.blocks());
+            packed.multiply(&window, run.len, blocks, &mut output[group * packed.n..], geometry.out_depth);
+            window.offset += depth * form.bytes();
+        }
+    }
+}
+
+/// # Panics
+/// If a size is 0 or `groups` does not divide both depths.
+fn check(geometry: &ConvGeometry) {
+    let sizes = [geometry.filter_h, geometry.filter_w, geometry.stride_h, geometry.stride_w, geometry.dilation_h];
+    let more = [geometry.dilation_w, geometry.groups, geometry.in_depth, geometry.out_depth, geometry.out_w];
+    assert!(sizes.iter().chain(&more).all(|&size| size > 0), "a size is 0: {geometry:?}");
+    let divides = geometry.in_depth.is_multiple_of(geometry.groups) && geometry.out_depth.is_multiple_of(geometry.groups);
+    assert!(divides, "groups do not divide the depths: {geometry:?}");
+}
+
+/// A float32 convolution with packed weights.
+pub struct ConvF32 {
+    geometry: ConvGeometry,
+    groups: Vec<PackedF32>,
+}
+
+impl ConvF32 {
+    /// Packs `weights` (`OHWI`) and `bias` (one for each output channel). Outputs are clamped to `clamp`; a NaN stays.
+    ///
+    /// # Panics
+    /// As [`ConvI8::new`], or if `clamp` is empty.
+    pub fn new(
+        isa: Isa,
+        geometry: ConvGeometry,
+        weights: &[f32],
+        bias: Option<&[f32]>,
+        clamp: (f32, f32),
+    ) -> Self {
+        check(&geometry);
+        let geometry = geometry.flattened();
+        let segments = segments(&geometry);
+        let n = geometry.out_depth / geometry.groups;
+        assert_eq!(weights.len(), geometry.out_depth * segments.depth(), "weights do not match the shapes");
+        let groups = (0..geometry.groups)
+            .map(|group| {
+                let bias = bias.map(|bias| &bias[group * n..][..n]);
+                let weights = &weights[group * n * segments.depth()..][..n * segments.depth()];
+                PackedF32::new(isa, weights, segments, bias, clamp, n)
+            })
+            .collect();
+        Self { geometry, groups }
+    }
+
+    /// Elements of scratch that [`Self::run`] needs for `threads` threads.
+    pub fn scratch_len(&self, threads: usize) -> usize {
+        threads.max(1) * self.geometry.window_len(self.run_limit().min(self.geometry.out_w), 1)
+    }
+
+    fn run_limit(&self) -> usize {
+        run_limit(&self.geometry, self.groups[0].tile.rows, size_of::<f32>())
+    }
+
+    /// Computes `output` from `input`, both NHWC.
+    ///
+    /// # Panics
+    /// If a length does not match the geometry, or `scratch` is shorter than [`Self::scratch_len`].
+    pub fn run(&self, input: &[f32], output: &mut [f32], scratch: &mut [f32], threads: usize) {
+        assert!(scratch.len() >= self.scratch_len(threads), "scratch is too short");
+        self.run_as(&self.geometry, input, output, scratch, threads);
+    }
+
+    fn run_as(
+        &self,
+        geometry: &ConvGeometry,
+        input: &[f32],
+        output: &mut [f32],
+        scratch: &mut [f32],
+        threads: usize,
+    ) {
+        let [first, ..] = &self.groups[..] else { return };
+        assert_eq!(input.len(), geometry.input_len(), "input does not match the geometry");
+        assert_eq!(output.len(), geometry.output_len(), "output does not match the geometry");
+        let (pixels, depth) = (geometry.pixels(), geometry.out_depth);
+        let work = output.len() * first.segments.depth() * 4;
+        let part = |pixels: Range<usize>, blocks: Option<Range<usize>>, output: &mut [f32], scratch: &mut [f32]| {
+            let mut output = output;
+            for run in geometry.runs(pixels, self.run_limit(), true) {
+                let (these, rest) = output.split_at_mut((run.len * depth).min(output.len()));
+                self.run_pixels(geometry, run, blocks.clone(), input, these, scratch);
+                output = rest;
+            }
+        };
+        if pixels == 1 && self.groups.len() == 1 {
+            let blocks = 0..first.blocks();
+            let parts = parallel::parts(first.isa, threads, blocks.len(), work);
+            parallel::split_rows(parts, blocks, first.tile.width, output, scratch, &|blocks, output, scratch| {
+                part(0..1, Some(blocks), output, scratch);
+            });
+        } else {
+            let parts = parallel::parts(first.isa, threads, pixels, work);
+            parallel::split_rows(parts, 0..pixels, depth, output, scratch, &|pixels, output, scratch| {
+                part(pixels, None, output, scratch);
+            });
+        }
+    }
+
+    fn run_pixels(
+        &self,
+        geometry: &ConvGeometry,
+        run: Run,
+        blocks: Option<Range<usize>>,
+        input: &[f32],
+        output: &mut [f32],
+        scratch: &mut [f32],
+    ) {
+        let mut window = match geometry.window_in_place(run, input) {
+            Some(window) => window,
+            None => geometry.copy_window(run, input, 1, scratch, |s, d| d.copy_from_slice(s), |d| d.fill(0.0)),
+        };
+        for (group, packed) in self.groups.iter().enumerate() {
+            let blocks = blocks.clone().unwrap_or(0..packed.blocks());
+            packed.multiply(&window, run.len, blocks, &mut output[group * packed.n..], geometry.out_depth);
+            window.offset += geometry.in_depth / geometry.groups;
+        }
+    }
+}
+
+/// An int8 product with packed weights: FULLY_CONNECTED.
+pub struct ProductI8(ConvI8);
+
+impl ProductI8 {
+    /// Packs `weights` (`n` rows of `k`, symmetric) and `bias` (`n`).
+    ///
+    /// # Panics
+    /// If lengths do not match, or `k` or `n` is 0.
+    pub fn new(
+        isa: Isa,
+        (n, k): (usize, usize),
+        weights: &[i8],
+        bias: Option<&[i32]>,
+        input_zero_point: i8,
+        stage: OutputStage,
+    ) -> Self {
+        Self(ConvI8::new(isa, ConvGeometry::product(usize::MAX, k, n), weights, bias, input_zero_point, stage))
+    }
+
+    /// Bytes of scratch that [`Self::run`] needs for `threads` threads, for any number of rows.
+    pub fn scratch_len(&self, threads: usize) -> usize {
+        self.0.scratch_len(threads)
+    }
+
+    /// Computes `output` (`rows` rows of `n`) from `input` (`rows` rows of `k`).
+    ///
+    /// # Panics
+    /// If a length does not match, or `scratch` is shorter than [`Self::scratch_len`].
+    pub fn run(&self, rows: usize, input: &[i8], output: &mut [i8], scratch: &mut [u8], threads: usize) {
+        let geometry = ConvGeometry { in_w: rows, out_w: rows, ..self.0.geometry };
+        self.0.run_as(&geometry, input, output, scratch, threads);
+    }
+}
+
+/// A float32 product with packed weights: FULLY_CONNECTED.
+pub struct ProductF32(ConvF32);
+
+impl ProductF32 {
+    /// Packs `weights` (`n` rows of `k`) and `bias` (`n`). Outputs are clamped to `clamp`; a NaN stays.
+    ///
+    /// # Panics
+    /// If lengths do not match, `k` or `n` is 0, or `clamp` is empty.
+    pub fn new(
+        isa: Isa,
+        (n, k): (usize, usize),
+        weights: &[f32],
+        bias: Option<&[f32]>,
+        clamp: (f32, f32),
+    ) -> Self {
+        Self(ConvF32::new(isa, ConvGeometry::product(usize::MAX, k, n), weights, bias, clamp))
+    }
+
+    /// Computes `output` (`rows` rows of `n`) from `input` (`rows` rows of `k`). Needs no scratch.
+    ///
+    /// # Panics
+    /// If a length does not match.
+    pub fn run(&self, rows: usize, input: &[f32], output: &mut [f32], threads: usize) {
+        let geometry = ConvGeometry { in_w: rows, out_w: rows, ..self.0.geometry };
+        self.0.run_as(&geometry, input, output, &mut [], threads);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Random, assert_close, direct, geometry, in_pool};
+
+    fn geometries() -> Vec<ConvGeometry> {
+        vec![
+            geometry((1, 7, 7, 64), (1, 1, 64), (1, 1, 0, 1)),
+            geometry((2, 5, 9, 17), (1, 1, 33), (1, 1, 0, 1)),
+            geometry((1, 9, 7, 5), (1, 1, 130), (2, 1, 0, 1)),
+            geometry((1, 11, 30, 3), (3, 3, 32), (2, 1, 1, 1)),
+            geometry((2, 6, 40, 16), (3, 3, 48), (1, 1, 1, 1)),
+            geometry((1, 9, 9, 6), (3, 2, 20), (1, 2, 2, 1)),
+            geometry((1, 8, 8, 12), (3, 3, 18), (1, 1, 1, 3)),
+            geometry((1, 5, 6, 1), (5, 5, 8), (1, 1, 2, 1)),
+            geometry((1, 2, 2, 2), (5, 4, 3), (3, 1, 3, 1)),
+            geometry((1, 1, 1, 301), (1, 1, 257), (1, 1, 0, 1)),
+            geometry((1, 7, 3, 96), (1, 1, 24), (1, 1, 0, 1)),
+            geometry((1, 1, 23, 40), (1, 1, 192), (1, 1, 0, 1)),
+        ]
+    }
+
+    #[test]
+    fn int8_convolutions_equal_the_direct_sum_in_every_set() {
+        in_pool(|| {
+            let mut random = Random(1);
+            for geometry in geometries() {
+                let depth = geometry.filter_h * geometry.filter_w * geometry.in_depth / geometry.groups;
+                let input = random.i8s(geometry.input_len());
+                let weights = random.i8s(geometry.out_depth * depth);
+                let bias = random.i32s(geometry.out_depth);
+                let sums = direct(&geometry, false, 0i32, |sum, input_index, weight| {
+                    *sum += (i32::from(input[input_index]) + 9) * i32::from(weights[weight]);
+                });
+                for stage in random.stages(depth, geometry.out_depth) {
+                    let column = |i| i % geometry.out_depth;
+                    let outputs = sums.iter().enumerate();
+                    let expected: Vec<i8> =
+                        outputs.map(|(i, &sum)| stage.apply(column(i), sum + bias[column(i)])).collect();
+                    for (isa, threads) in Isa::all().into_iter().flat_map(|isa| [(isa, 1), (isa, 2), (isa, 3)]) {
+                        let conv = ConvI8::new(isa, geometry, &weights, Some(&bias), -9, stage.clone());
+                        let mut output = vec![0; geometry.output_len()];
+                        let mut scratch = vec![0xa5; conv.scratch_len(threads)];
+                        conv.run(&input, &mut output, &mut scratch, threads);
+                        assert!(output == expected, "{isa:?}, {threads} threads, {stage:?}, {geometry:?}");
+                    }
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn float_convolutions_equal_the_direct_sum_in_every_set() {
+        in_pool(|| {
+            let mut random = Random(2);
+            for geometry in geometries() {
+                let depth = geometry.filter_h * geometry.filter_w * geometry.in_depth / geometry.groups;
+                let input = random.f32s(geometry.input_len());
+                let weights = random.f32s(geometry.out_depth * depth);
+                let bias = random.f32s(geometry.out_depth);
+                let sums = direct(&geometry, false, 0f64, |sum, input_index, weight| {
+                    *sum += f64::from(input[input_index]) * f64::from(weights[weight]);
+                });
+                let sums = sums.iter().zip(bias.iter().cycle());
+                let expected: Vec<f32> = sums.map(|(&sum, &bias)| (sum as f32 + bias).clamp(-1.5, 2.0)).collect();
+                for isa in Isa::all() {
+                    let conv = ConvF32::new(isa, geometry, &weights, Some(&bias), (-1.5, 2.0));
+                    let outputs = [1, 2, 3].map(|threads| {
+                        let mut output = vec![f32::NAN; geometry.output_len()];
+                        let mut scratch = vec![f32::NAN; conv.scratch_len(threads)];
+                        conv.run(&input, &mut output, &mut scratch, threads);
+                        output
+                    });
+                    assert_close(&outputs[0], &expected, &format!("{isa:?}, {geometry:?}"));
+                    assert!(outputs[1] == outputs[0] && outputs[2] == outputs[0], "{isa:?}, {geometry:?}");
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn products_take_any_number_of_rows() {
+        in_pool(|| {
+            let mut random = Random(3);
+            let (n, k) = (1001, 516);
+            let (weights, bias) = (random.i8s(n * k), random.i32s(n));
+            let weights_f32 = random.f32s(n * k);
+            let [stage, ..] = random.stages(k, 1);
+            for rows in [0, 1, 2, 13, 40] {
+                let input = random.i8s(rows * k);
+                let input_f32 = random.f32s(rows * k);
+                let mut outputs = Vec::new();
+                for (isa, threads) in Isa::all().into_iter().flat_map(|isa| [(isa, 1), (isa, 3)]) {
+                    let product = ProductI8::new(isa, (n, k), &weights, Some(&bias), 3, stage.clone());
+                    let mut output = vec![0; rows * n];
+                    product.run(rows, &input, &mut output, &mut vec![0; product.scratch_len(threads)], threads);
+                    let product = ProductF32::new(isa, (n, k), &weights_f32, None, (f32::NEG_INFINITY, f32::INFINITY));
+                    let mut output_f32 = vec![0.0; rows * n];
+                    product.run(rows, &input_f32, &mut output_f32, threads);
+                    outputs.push((output, output_f32));
+                }
+                for (output, output_f32) in &outputs {
+                    assert!(*output == outputs[0].0, "{rows} rows");
+                    assert_close(output_f32, &outputs[0].1, "product");
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn a_float_nan_stays() {
+        for isa in Isa::all() {
+            let product = ProductF32::new(isa, (3, 2), &[1.0; 6], None, (0.0, 6.0));
+            let mut output = [0.0; 3];
+            product.run(1, &[f32::NAN, 1.0], &mut output, 1);
+            assert!(output.iter().all(|x| x.is_nan()), "{isa:?}");
+        }
+    }
+}
