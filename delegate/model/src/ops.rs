@@ -3,7 +3,11 @@
 //! To add one: write `ops/<name>.rs` (attributes, [`Attributes`], [`Operator`], tests) and add
 //! its line to the list at the foot of this file.
 
+mod activation;
+
 use std::fmt;
+
+pub use activation::Activation;
 
 use crate::cpu::Kernel;
 use crate::quant::{PerTensor, Quantization};
