@@ -25,9 +25,17 @@ pub struct ConvI8 {
 fn segments(geometry: &ConvGeometry) -> Segments {
     let depth = geometry.in_depth / geometry.groups;
     if geometry.groups == 1 && geometry.dilation_w == 1 {
-        Segments { rows: geometry.filter_h, columns: 1, len: geometry.filter_w * depth }
+        Segments {
+            rows: geometry.filter_h,
+            columns: 1,
+            len: geometry.filter_w * depth,
+        }
     } else {
-        Segments { rows: geometry.filter_h, columns: geometry.filter_w, len: depth }
+        Segments {
+            rows: geometry.filter_h,
+            columns: geometry.filter_w,
+            len: depth,
+        }
     }
 }
 
@@ -58,7 +66,11 @@ impl ConvI8 {
         let stage = stage.broadcast(geometry.out_depth);
         let segments = segments(&geometry);
         let n = geometry.out_depth / geometry.groups;
-        assert_eq!(weights.len(), geometry.out_depth * segments.depth(), "weights do not match the shapes");
+        assert_eq!(
+            weights.len(),
+            geometry.out_depth * segments.depth(),
+            "weights do not match the shapes"
+        );
         let groups = (0..geometry.groups)
             .map(|group| {
                 let bias = bias.map(|bias| &bias[group * n..][..n]);
@@ -67,7 +79,11 @@ impl ConvI8 {
                 PackedI8::new(isa, weights, segments, bias, input_zero_point, &stage, n)
             })
             .collect();
-        Self { geometry, groups, input_zero_point }
+        Self {
+            geometry,
+            groups,
+            input_zero_point,
+        }
     }
 
     /// Bytes of scratch that [`Self::run`] needs for `threads` threads.
@@ -82,7 +98,11 @@ impl ConvI8 {
     }
 
     fn run_limit(&self) -> usize {
-        run_limit(&self.geometry, self.groups[0].tile.rows, self.groups[0].form.bytes())
+        run_limit(
+            &self.geometry,
+            self.groups[0].tile.rows,
+            self.groups[0].form.bytes(),
+        )
     }
 
     /// Computes `output` from `input`, both NHWC.
@@ -101,13 +121,29 @@ impl ConvI8 {
         scratch: &mut [u8],
         threads: usize,
     ) {
-        let [first, ..] = &self.groups[..] else { return };
-        assert_eq!(input.len(), geometry.input_len(), "input does not match the geometry");
-        assert_eq!(output.len(), geometry.output_len(), "output does not match the geometry");
-        assert!(scratch.len() >= self.scratch_len(threads), "scratch is too short");
+        let [first, ..] = &self.groups[..] else {
+            return;
+        };
+        assert_eq!(
+            input.len(),
+            geometry.input_len(),
+            "input does not match the geometry"
+        );
+        assert_eq!(
+            output.len(),
+            geometry.output_len(),
+            "output does not match the geometry"
+        );
+        assert!(
+            scratch.len() >= self.scratch_len(threads),
+            "scratch is too short"
+        );
         let (pixels, depth) = (geometry.pixels(), geometry.out_depth);
         let work = output.len() * first.segments.depth();
-        let part = |pixels: Range<usize>, blocks: Option<Range<usize>>, output: &mut [i8], scratch: &mut [u8]| {
+        let part = |pixels: Range<usize>,
+                    blocks: Option<Range<usize>>,
+                    output: &mut [i8],
+                    scratch: &mut [u8]| {
             let mut output = output;
             for run in geometry.runs(pixels, self.run_limit(), false) {
                 let (these, rest) = output.split_at_mut((run.len * depth).min(output.len()));
@@ -118,14 +154,28 @@ impl ConvI8 {
         if pixels == 1 && self.groups.len() == 1 {
             let blocks = 0..first.blocks();
             let parts = parallel::parts(first.isa, threads, blocks.len(), work);
-            parallel::split_rows(parts, blocks, first.tile.width, output, scratch, &|blocks, output, scratch| {
-                part(0..1, Some(blocks), output, scratch);
-            });
+            parallel::split_rows(
+                parts,
+                blocks,
+                first.tile.width,
+                output,
+                scratch,
+                &|blocks, output, scratch| {
+                    part(0..1, Some(blocks), output, scratch);
+                },
+            );
         } else {
             let parts = parallel::parts(first.isa, threads, pixels, work);
-            parallel::split_rows(parts, 0..pixels, depth, output, scratch, &|pixels, output, scratch| {
-                part(pixels, None, output, scratch);
-            });
+            parallel::split_rows(
+                parts,
+                0..pixels,
+                depth,
+                output,
+                scratch,
+                &|pixels, output, scratch| {
+                    part(pixels, None, output, scratch);
+                },
+            );
         }
     }
 
@@ -150,7 +200,13 @@ impl ConvI8 {
         );
         for (group, packed) in self.groups.iter().enumerate() {
             let blocks = blocks.clone().unwrap_or(0..packed.blocks());
-            packed.multiply(&window, run.len, blocks, &mut output[group * packed.n..], geometry.out_depth);
+            packed.multiply(
+                &window,
+                run.len,
+                blocks,
+                &mut output[group * packed.n..],
+                geometry.out_depth,
+            );
             window.offset += depth * form.bytes();
         }
     }
@@ -159,10 +215,26 @@ impl ConvI8 {
 /// # Panics
 /// If a size is 0 or `groups` does not divide both depths.
 fn check(geometry: &ConvGeometry) {
-    let sizes = [geometry.filter_h, geometry.filter_w, geometry.stride_h, geometry.stride_w, geometry.dilation_h];
-    let more = [geometry.dilation_w, geometry.groups, geometry.in_depth, geometry.out_depth, geometry.out_w];
-    assert!(sizes.iter().chain(&more).all(|&size| size > 0), "a size is 0: {geometry:?}");
-    let divides = geometry.in_depth.is_multiple_of(geometry.groups) && geometry.out_depth.is_multiple_of(geometry.groups);
+    let sizes = [
+        geometry.filter_h,
+        geometry.filter_w,
+        geometry.stride_h,
+        geometry.stride_w,
+        geometry.dilation_h,
+    ];
+    let more = [
+        geometry.dilation_w,
+        geometry.groups,
+        geometry.in_depth,
+        geometry.out_depth,
+        geometry.out_w,
+    ];
+    assert!(
+        sizes.iter().chain(&more).all(|&size| size > 0),
+        "a size is 0: {geometry:?}"
+    );
+    let divides = geometry.in_depth.is_multiple_of(geometry.groups)
+        && geometry.out_depth.is_multiple_of(geometry.groups);
     assert!(divides, "groups do not divide the depths: {geometry:?}");
 }
 
@@ -188,7 +260,11 @@ impl ConvF32 {
         let geometry = geometry.flattened();
         let segments = segments(&geometry);
         let n = geometry.out_depth / geometry.groups;
-        assert_eq!(weights.len(), geometry.out_depth * segments.depth(), "weights do not match the shapes");
+        assert_eq!(
+            weights.len(),
+            geometry.out_depth * segments.depth(),
+            "weights do not match the shapes"
+        );
         let groups = (0..geometry.groups)
             .map(|group| {
                 let bias = bias.map(|bias| &bias[group * n..][..n]);
@@ -201,7 +277,10 @@ impl ConvF32 {
 
     /// Elements of scratch that [`Self::run`] needs for `threads` threads.
     pub fn scratch_len(&self, threads: usize) -> usize {
-        threads.max(1) * self.geometry.window_len(self.run_limit().min(self.geometry.out_w), 1)
+        threads.max(1)
+            * self
+                .geometry
+                .window_len(self.run_limit().min(self.geometry.out_w), 1)
     }
 
     fn run_limit(&self) -> usize {
@@ -213,7 +292,10 @@ impl ConvF32 {
     /// # Panics
     /// If a length does not match the geometry, or `scratch` is shorter than [`Self::scratch_len`].
     pub fn run(&self, input: &[f32], output: &mut [f32], scratch: &mut [f32], threads: usize) {
-        assert!(scratch.len() >= self.scratch_len(threads), "scratch is too short");
+        assert!(
+            scratch.len() >= self.scratch_len(threads),
+            "scratch is too short"
+        );
         self.run_as(&self.geometry, input, output, scratch, threads);
     }
 
@@ -225,12 +307,25 @@ impl ConvF32 {
         scratch: &mut [f32],
         threads: usize,
     ) {
-        let [first, ..] = &self.groups[..] else { return };
-        assert_eq!(input.len(), geometry.input_len(), "input does not match the geometry");
-        assert_eq!(output.len(), geometry.output_len(), "output does not match the geometry");
+        let [first, ..] = &self.groups[..] else {
+            return;
+        };
+        assert_eq!(
+            input.len(),
+            geometry.input_len(),
+            "input does not match the geometry"
+        );
+        assert_eq!(
+            output.len(),
+            geometry.output_len(),
+            "output does not match the geometry"
+        );
         let (pixels, depth) = (geometry.pixels(), geometry.out_depth);
         let work = output.len() * first.segments.depth() * 4;
-        let part = |pixels: Range<usize>, blocks: Option<Range<usize>>, output: &mut [f32], scratch: &mut [f32]| {
+        let part = |pixels: Range<usize>,
+                    blocks: Option<Range<usize>>,
+                    output: &mut [f32],
+                    scratch: &mut [f32]| {
             let mut output = output;
             for run in geometry.runs(pixels, self.run_limit(), true) {
                 let (these, rest) = output.split_at_mut((run.len * depth).min(output.len()));
@@ -241,14 +336,28 @@ impl ConvF32 {
         if pixels == 1 && self.groups.len() == 1 {
             let blocks = 0..first.blocks();
             let parts = parallel::parts(first.isa, threads, blocks.len(), work);
-            parallel::split_rows(parts, blocks, first.tile.width, output, scratch, &|blocks, output, scratch| {
-                part(0..1, Some(blocks), output, scratch);
-            });
+            parallel::split_rows(
+                parts,
+                blocks,
+                first.tile.width,
+                output,
+                scratch,
+                &|blocks, output, scratch| {
+                    part(0..1, Some(blocks), output, scratch);
+                },
+            );
         } else {
             let parts = parallel::parts(first.isa, threads, pixels, work);
-            parallel::split_rows(parts, 0..pixels, depth, output, scratch, &|pixels, output, scratch| {
-                part(pixels, None, output, scratch);
-            });
+            parallel::split_rows(
+                parts,
+                0..pixels,
+                depth,
+                output,
+                scratch,
+                &|pixels, output, scratch| {
+                    part(pixels, None, output, scratch);
+                },
+            );
         }
     }
 
@@ -263,11 +372,24 @@ impl ConvF32 {
     ) {
         let mut window = match geometry.window_in_place(run, input) {
             Some(window) => window,
-            None => geometry.copy_window(run, input, 1, scratch, |s, d| d.copy_from_slice(s), |d| d.fill(0.0)),
+            None => geometry.copy_window(
+                run,
+                input,
+                1,
+                scratch,
+                |s, d| d.copy_from_slice(s),
+                |d| d.fill(0.0),
+            ),
         };
         for (group, packed) in self.groups.iter().enumerate() {
             let blocks = blocks.clone().unwrap_or(0..packed.blocks());
-            packed.multiply(&window, run.len, blocks, &mut output[group * packed.n..], geometry.out_depth);
+            packed.multiply(
+                &window,
+                run.len,
+                blocks,
+                &mut output[group * packed.n..],
+                geometry.out_depth,
+            );
             window.offset += geometry.in_depth / geometry.groups;
         }
     }
@@ -289,7 +411,14 @@ impl ProductI8 {
         input_zero_point: i8,
         stage: OutputStage,
     ) -> Self {
-        Self(ConvI8::new(isa, ConvGeometry::product(usize::MAX, k, n), weights, bias, input_zero_point, stage))
+        Self(ConvI8::new(
+            isa,
+            ConvGeometry::product(usize::MAX, k, n),
+            weights,
+            bias,
+            input_zero_point,
+            stage,
+        ))
     }
 
     /// Bytes of scratch that [`Self::run`] needs for `threads` threads, for any number of rows.
@@ -301,8 +430,19 @@ impl ProductI8 {
     ///
     /// # Panics
     /// If a length does not match, or `scratch` is shorter than [`Self::scratch_len`].
-    pub fn run(&self, rows: usize, input: &[i8], output: &mut [i8], scratch: &mut [u8], threads: usize) {
-        let geometry = ConvGeometry { in_w: rows, out_w: rows, ..self.0.geometry };
+    pub fn run(
+        &self,
+        rows: usize,
+        input: &[i8],
+        output: &mut [i8],
+        scratch: &mut [u8],
+        threads: usize,
+    ) {
+        let geometry = ConvGeometry {
+            in_w: rows,
+            out_w: rows,
+            ..self.0.geometry
+        };
         self.0.run_as(&geometry, input, output, scratch, threads);
     }
 }
@@ -322,7 +462,13 @@ impl ProductF32 {
         bias: Option<&[f32]>,
         clamp: (f32, f32),
     ) -> Self {
-        Self(ConvF32::new(isa, ConvGeometry::product(usize::MAX, k, n), weights, bias, clamp))
+        Self(ConvF32::new(
+            isa,
+            ConvGeometry::product(usize::MAX, k, n),
+            weights,
+            bias,
+            clamp,
+        ))
     }
 
     /// Computes `output` (`rows` rows of `n`) from `input` (`rows` rows of `k`). Needs no scratch.
@@ -330,7 +476,11 @@ impl ProductF32 {
     /// # Panics
     /// If a length does not match.
     pub fn run(&self, rows: usize, input: &[f32], output: &mut [f32], threads: usize) {
-        let geometry = ConvGeometry { in_w: rows, out_w: rows, ..self.0.geometry };
+        let geometry = ConvGeometry {
+            in_w: rows,
+            out_w: rows,
+            ..self.0.geometry
+        };
         self.0.run_as(&geometry, input, output, &mut [], threads);
     }
 }
@@ -362,7 +512,8 @@ mod tests {
         in_pool(|| {
             let mut random = Random(1);
             for geometry in geometries() {
-                let depth = geometry.filter_h * geometry.filter_w * geometry.in_depth / geometry.groups;
+                let depth =
+                    geometry.filter_h * geometry.filter_w * geometry.in_depth / geometry.groups;
                 let input = random.i8s(geometry.input_len());
                 let weights = random.i8s(geometry.out_depth * depth);
                 let bias = random.i32s(geometry.out_depth);
@@ -372,14 +523,22 @@ mod tests {
                 for stage in random.stages(depth, geometry.out_depth) {
                     let column = |i| i % geometry.out_depth;
                     let outputs = sums.iter().enumerate();
-                    let expected: Vec<i8> =
-                        outputs.map(|(i, &sum)| stage.apply(column(i), sum + bias[column(i)])).collect();
-                    for (isa, threads) in Isa::all().into_iter().flat_map(|isa| [(isa, 1), (isa, 2), (isa, 3)]) {
-                        let conv = ConvI8::new(isa, geometry, &weights, Some(&bias), -9, stage.clone());
+                    let expected: Vec<i8> = outputs
+                        .map(|(i, &sum)| stage.apply(column(i), sum + bias[column(i)]))
+                        .collect();
+                    for (isa, threads) in Isa::all()
+                        .into_iter()
+                        .flat_map(|isa| [(isa, 1), (isa, 2), (isa, 3)])
+                    {
+                        let conv =
+                            ConvI8::new(isa, geometry, &weights, Some(&bias), -9, stage.clone());
                         let mut output = vec![0; geometry.output_len()];
                         let mut scratch = vec![0xa5; conv.scratch_len(threads)];
                         conv.run(&input, &mut output, &mut scratch, threads);
-                        assert!(output == expected, "{isa:?}, {threads} threads, {stage:?}, {geometry:?}");
+                        assert!(
+                            output == expected,
+                            "{isa:?}, {threads} threads, {stage:?}, {geometry:?}"
+                        );
                     }
                 }
             }
@@ -391,7 +550,8 @@ mod tests {
         in_pool(|| {
             let mut random = Random(2);
             for geometry in geometries() {
-                let depth = geometry.filter_h * geometry.filter_w * geometry.in_depth / geometry.groups;
+                let depth =
+                    geometry.filter_h * geometry.filter_w * geometry.in_depth / geometry.groups;
                 let input = random.f32s(geometry.input_len());
                 let weights = random.f32s(geometry.out_depth * depth);
                 let bias = random.f32s(geometry.out_depth);
@@ -399,7 +559,9 @@ mod tests {
                     *sum += f64::from(input[input_index]) * f64::from(weights[weight]);
                 });
                 let sums = sums.iter().zip(bias.iter().cycle());
-                let expected: Vec<f32> = sums.map(|(&sum, &bias)| (sum as f32 + bias).clamp(-1.5, 2.0)).collect();
+                let expected: Vec<f32> = sums
+                    .map(|(&sum, &bias)| (sum as f32 + bias).clamp(-1.5, 2.0))
+                    .collect();
                 for isa in Isa::all() {
                     let conv = ConvF32::new(isa, geometry, &weights, Some(&bias), (-1.5, 2.0));
                     let outputs = [1, 2, 3].map(|threads| {
@@ -409,7 +571,10 @@ mod tests {
                         output
                     });
                     assert_close(&outputs[0], &expected, &format!("{isa:?}, {geometry:?}"));
-                    assert!(outputs[1] == outputs[0] && outputs[2] == outputs[0], "{isa:?}, {geometry:?}");
+                    assert!(
+                        outputs[1] == outputs[0] && outputs[2] == outputs[0],
+                        "{isa:?}, {geometry:?}"
+                    );
                 }
             }
         });
@@ -428,10 +593,23 @@ mod tests {
                 let input_f32 = random.f32s(rows * k);
                 let mut outputs = Vec::new();
                 for (isa, threads) in Isa::all().into_iter().flat_map(|isa| [(isa, 1), (isa, 3)]) {
-                    let product = ProductI8::new(isa, (n, k), &weights, Some(&bias), 3, stage.clone());
+                    let product =
+                        ProductI8::new(isa, (n, k), &weights, Some(&bias), 3, stage.clone());
                     let mut output = vec![0; rows * n];
-                    product.run(rows, &input, &mut output, &mut vec![0; product.scratch_len(threads)], threads);
-                    let product = ProductF32::new(isa, (n, k), &weights_f32, None, (f32::NEG_INFINITY, f32::INFINITY));
+                    product.run(
+                        rows,
+                        &input,
+                        &mut output,
+                        &mut vec![0; product.scratch_len(threads)],
+                        threads,
+                    );
+                    let product = ProductF32::new(
+                        isa,
+                        (n, k),
+                        &weights_f32,
+                        None,
+                        (f32::NEG_INFINITY, f32::INFINITY),
+                    );
                     let mut output_f32 = vec![0.0; rows * n];
                     product.run(rows, &input_f32, &mut output_f32, threads);
                     outputs.push((output, output_f32));

@@ -44,10 +44,27 @@ pub(crate) struct PackedDepthwiseF32 {
 /// # Panics
 /// If a size is 0 or the multiplier is not whole.
 fn check(geometry: &ConvGeometry) {
-    let sizes = [geometry.filter_h, geometry.filter_w, geometry.stride_h, geometry.stride_w, geometry.dilation_h];
-    let more = [geometry.dilation_w, geometry.in_depth, geometry.out_depth, geometry.out_w];
-    assert!(sizes.iter().chain(&more).all(|&size| size > 0), "a size is 0: {geometry:?}");
-    assert!(geometry.out_depth.is_multiple_of(geometry.in_depth), "depth multiplier is not whole: {geometry:?}");
+    let sizes = [
+        geometry.filter_h,
+        geometry.filter_w,
+        geometry.stride_h,
+        geometry.stride_w,
+        geometry.dilation_h,
+    ];
+    let more = [
+        geometry.dilation_w,
+        geometry.in_depth,
+        geometry.out_depth,
+        geometry.out_w,
+    ];
+    assert!(
+        sizes.iter().chain(&more).all(|&size| size > 0),
+        "a size is 0: {geometry:?}"
+    );
+    assert!(
+        geometry.out_depth.is_multiple_of(geometry.in_depth),
+        "depth multiplier is not whole: {geometry:?}"
+    );
 }
 
 /// Copies pixels with each of their channels `multiplier` times.
@@ -80,8 +97,15 @@ impl DepthwiseI8 {
     ) -> Self {
         check(&geometry);
         let depth = geometry.out_depth;
-        assert_eq!(weights.len(), geometry.filter_h * geometry.filter_w * depth, "weights do not match the shapes");
-        assert!(bias.is_none_or(|bias| bias.len() == depth), "bias does not match the depth");
+        assert_eq!(
+            weights.len(),
+            geometry.filter_h * geometry.filter_w * depth,
+            "weights do not match the shapes"
+        );
+        assert!(
+            bias.is_none_or(|bias| bias.len() == depth),
+            "bias does not match the depth"
+        );
         let shift = match isa {
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512(_) => 128,
@@ -90,7 +114,8 @@ impl DepthwiseI8 {
         let mut folded = bias.map_or_else(|| vec![0; depth], <[i32]>::to_vec);
         for tap in weights.chunks_exact(depth) {
             for (bias, &weight) in folded.iter_mut().zip(tap) {
-                *bias = bias.wrapping_sub(i32::from(weight) * (i32::from(input_zero_point) + shift));
+                *bias =
+                    bias.wrapping_sub(i32::from(weight) * (i32::from(input_zero_point) + shift));
             }
         }
         let plain = PackedDepthwiseI8 {
@@ -108,14 +133,21 @@ impl DepthwiseI8 {
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512(_) => avx512::pack_depthwise_i8(&plain),
         };
-        Self { isa, geometry, packed, input_zero_point }
+        Self {
+            isa,
+            geometry,
+            packed,
+            input_zero_point,
+        }
     }
 
     /// Bytes of scratch that [`Self::run`] needs for `threads` threads.
     pub fn scratch_len(&self, threads: usize) -> usize {
         let columns = match self.isa {
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512(_) => avx512::depthwise_columns_len(&self.packed, self.geometry.columns(RUN_PIXELS)),
+            Isa::Avx512(_) => {
+                avx512::depthwise_columns_len(&self.packed, self.geometry.columns(RUN_PIXELS))
+            }
             _ => 0,
         };
         threads.max(1) * (self.copy_len() + columns)
@@ -136,9 +168,20 @@ impl DepthwiseI8 {
     /// If a length does not match the geometry, or `scratch` is shorter than [`Self::scratch_len`].
     pub fn run(&self, input: &[i8], output: &mut [i8], scratch: &mut [u8], threads: usize) {
         let geometry = &self.geometry;
-        assert_eq!(input.len(), geometry.input_len(), "input does not match the geometry");
-        assert_eq!(output.len(), geometry.output_len(), "output does not match the geometry");
-        assert!(scratch.len() >= self.scratch_len(threads), "scratch is too short");
+        assert_eq!(
+            input.len(),
+            geometry.input_len(),
+            "input does not match the geometry"
+        );
+        assert_eq!(
+            output.len(),
+            geometry.output_len(),
+            "output does not match the geometry"
+        );
+        assert!(
+            scratch.len() >= self.scratch_len(threads),
+            "scratch is too short"
+        );
         let depth = geometry.out_depth;
         let work = output.len() * geometry.filter_h * geometry.filter_w * 2;
         let parts = parallel::parts(self.isa, threads, geometry.pixels(), work);
@@ -167,12 +210,20 @@ impl DepthwiseI8 {
         if let Isa::Avx512(token) = self.isa {
             return self.run_interleaved(token, run, input, output, copy, _columns);
         }
-        let in_place = if self.multiplier() == 1 { self.geometry.window_in_place(run, input) } else { None };
+        let in_place = if self.multiplier() == 1 {
+            self.geometry.window_in_place(run, input)
+        } else {
+            None
+        };
         let window = match in_place {
             Some(window) => window,
             None => self.copy(run, input, signed(copy)),
         };
-        window.check(run.len, (self.packed.filter_h, self.packed.filter_w), self.packed.depth);
+        window.check(
+            run.len,
+            (self.packed.filter_h, self.packed.filter_w),
+            self.packed.depth,
+        );
         match self.isa {
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2(token) => avx2::depthwise_i8(token, &self.packed, &window, run.len, output),
@@ -214,15 +265,30 @@ impl DepthwiseI8 {
         if self.multiplier() == 1 {
             let clip = geometry.clip(run);
             let row = |filter_y| {
-                geometry.input_row(run, filter_y).map(|y| (y * geometry.in_w + clip.first) * geometry.in_depth)
+                geometry
+                    .input_row(run, filter_y)
+                    .map(|y| (y * geometry.in_w + clip.first) * geometry.in_depth)
             };
-            let source = avx512::Source { data: input, row, clip };
+            let source = avx512::Source {
+                data: input,
+                row,
+                clip,
+            };
             avx512::depthwise_i8(token, &self.packed, &shape, &source, columns, output);
         } else {
             let window = self.copy(run, input, signed(copy));
             let columns_read = geometry.columns(run.len);
-            let clip = Clip { columns: columns_read, left: 0, first: 0, inside: columns_read };
-            let source = avx512::Source { data: window.data, row: |filter_y| Some(filter_y * window.row), clip };
+            let clip = Clip {
+                columns: columns_read,
+                left: 0,
+                first: 0,
+                inside: columns_read,
+            };
+            let source = avx512::Source {
+                data: window.data,
+                row: |filter_y| Some(filter_y * window.row),
+                clip,
+            };
             avx512::depthwise_i8(token, &self.packed, &shape, &source, columns, output);
         }
     }
@@ -247,15 +313,40 @@ impl DepthwiseF32 {
     ///
     /// # Panics
     /// As [`DepthwiseI8::new`], or if `clamp` is empty.
-    pub fn new(isa: Isa, geometry: ConvGeometry, weights: &[f32], bias: Option<&[f32]>, clamp: (f32, f32)) -> Self {
+    pub fn new(
+        isa: Isa,
+        geometry: ConvGeometry,
+        weights: &[f32],
+        bias: Option<&[f32]>,
+        clamp: (f32, f32),
+    ) -> Self {
         check(&geometry);
         assert!(clamp.0 <= clamp.1, "clamp from {} to {}", clamp.0, clamp.1);
-        let (depth, filter_h, filter_w) = (geometry.out_depth, geometry.filter_h, geometry.filter_w);
-        assert_eq!(weights.len(), filter_h * filter_w * depth, "weights do not match the shapes");
-        assert!(bias.is_none_or(|bias| bias.len() == depth), "bias does not match the depth");
+        let (depth, filter_h, filter_w) =
+            (geometry.out_depth, geometry.filter_h, geometry.filter_w);
+        assert_eq!(
+            weights.len(),
+            filter_h * filter_w * depth,
+            "weights do not match the shapes"
+        );
+        assert!(
+            bias.is_none_or(|bias| bias.len() == depth),
+            "bias does not match the depth"
+        );
         let bias = bias.map_or_else(|| vec![0.0; depth], <[f32]>::to_vec);
-        let packed = PackedDepthwiseF32 { filter_h, filter_w, depth, weights: weights.to_vec(), bias, clamp };
-        Self { isa, geometry, packed }
+        let packed = PackedDepthwiseF32 {
+            filter_h,
+            filter_w,
+            depth,
+            weights: weights.to_vec(),
+            bias,
+            clamp,
+        };
+        Self {
+            isa,
+            geometry,
+            packed,
+        }
     }
 
     fn multiplier(&self) -> usize {
@@ -273,9 +364,20 @@ impl DepthwiseF32 {
     /// If a length does not match the geometry, or `scratch` is shorter than [`Self::scratch_len`].
     pub fn run(&self, input: &[f32], output: &mut [f32], scratch: &mut [f32], threads: usize) {
         let geometry = &self.geometry;
-        assert_eq!(input.len(), geometry.input_len(), "input does not match the geometry");
-        assert_eq!(output.len(), geometry.output_len(), "output does not match the geometry");
-        assert!(scratch.len() >= self.scratch_len(threads), "scratch is too short");
+        assert_eq!(
+            input.len(),
+            geometry.input_len(),
+            "input does not match the geometry"
+        );
+        assert_eq!(
+            output.len(),
+            geometry.output_len(),
+            "output does not match the geometry"
+        );
+        assert!(
+            scratch.len() >= self.scratch_len(threads),
+            "scratch is too short"
+        );
         let depth = geometry.out_depth;
         let work = output.len() * geometry.filter_h * geometry.filter_w * 4;
         let parts = parallel::parts(self.isa, threads, geometry.pixels(), work);
@@ -290,7 +392,11 @@ impl DepthwiseF32 {
     }
 
     fn run_pixels(&self, run: Run, input: &[f32], output: &mut [f32], scratch: &mut [f32]) {
-        let in_place = if self.multiplier() == 1 { self.geometry.window_in_place(run, input) } else { None };
+        let in_place = if self.multiplier() == 1 {
+            self.geometry.window_in_place(run, input)
+        } else {
+            None
+        };
         let window = in_place.unwrap_or_else(|| {
             self.geometry.copy_window(
                 run,
@@ -301,13 +407,19 @@ impl DepthwiseF32 {
                 |target| target.fill(0.0),
             )
         });
-        window.check(run.len, (self.packed.filter_h, self.packed.filter_w), self.packed.depth);
+        window.check(
+            run.len,
+            (self.packed.filter_h, self.packed.filter_w),
+            self.packed.depth,
+        );
         match self.isa {
             Isa::Portable => portable::depthwise_f32(&self.packed, &window, run.len, output),
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2(token) => avx2::depthwise_f32(token, &self.packed, &window, run.len, output),
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512(token) => avx512::depthwise_f32(token, &self.packed, &window, run.len, output),
+            Isa::Avx512(token) => {
+                avx512::depthwise_f32(token, &self.packed, &window, run.len, output)
+            }
         }
     }
 }
@@ -345,14 +457,28 @@ mod tests {
                 });
                 for stage in random.stages(taps, depth) {
                     let outputs = sums.iter().enumerate();
-                    let expected: Vec<i8> =
-                        outputs.map(|(i, &sum)| stage.apply(i % depth, sum + bias[i % depth])).collect();
-                    for (isa, threads) in Isa::all().into_iter().flat_map(|isa| [(isa, 1), (isa, 2), (isa, 3)]) {
-                        let depthwise = DepthwiseI8::new(isa, geometry, &weights, Some(&bias), 4, stage.clone());
+                    let expected: Vec<i8> = outputs
+                        .map(|(i, &sum)| stage.apply(i % depth, sum + bias[i % depth]))
+                        .collect();
+                    for (isa, threads) in Isa::all()
+                        .into_iter()
+                        .flat_map(|isa| [(isa, 1), (isa, 2), (isa, 3)])
+                    {
+                        let depthwise = DepthwiseI8::new(
+                            isa,
+                            geometry,
+                            &weights,
+                            Some(&bias),
+                            4,
+                            stage.clone(),
+                        );
                         let mut output = vec![0; geometry.output_len()];
                         let mut scratch = vec![0xa5; depthwise.scratch_len(threads)];
                         depthwise.run(&input, &mut output, &mut scratch, threads);
-                        assert!(output == expected, "{isa:?}, {threads} threads, {stage:?}, {geometry:?}");
+                        assert!(
+                            output == expected,
+                            "{isa:?}, {threads} threads, {stage:?}, {geometry:?}"
+                        );
                     }
                 }
             }
@@ -372,9 +498,12 @@ mod tests {
                     *sum += f64::from(input[input_index]) * f64::from(weights[weight]);
                 });
                 let sums = sums.iter().zip(bias.iter().cycle());
-                let expected: Vec<f32> = sums.map(|(&sum, &bias)| (sum as f32 + bias).clamp(0.0, 6.0)).collect();
+                let expected: Vec<f32> = sums
+                    .map(|(&sum, &bias)| (sum as f32 + bias).clamp(0.0, 6.0))
+                    .collect();
                 for isa in Isa::all() {
-                    let depthwise = DepthwiseF32::new(isa, geometry, &weights, Some(&bias), (0.0, 6.0));
+                    let depthwise =
+                        DepthwiseF32::new(isa, geometry, &weights, Some(&bias), (0.0, 6.0));
                     let outputs = [1, 2, 3].map(|threads| {
                         let mut output = vec![f32::NAN; geometry.output_len()];
                         let mut scratch = vec![f32::NAN; depthwise.scratch_len(threads)];
@@ -382,7 +511,10 @@ mod tests {
                         output
                     });
                     assert_close(&outputs[0], &expected, &format!("{isa:?}, {geometry:?}"));
-                    assert!(outputs[1] == outputs[0] && outputs[2] == outputs[0], "{isa:?}, {geometry:?}");
+                    assert!(
+                        outputs[1] == outputs[0] && outputs[2] == outputs[0],
+                        "{isa:?}, {geometry:?}"
+                    );
                 }
             }
         });

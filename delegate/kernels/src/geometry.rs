@@ -67,12 +67,19 @@ impl ConvGeometry {
 
     /// The same computation with fewer, longer rows of pixels where the shapes allow it.
     pub(crate) fn flattened(self) -> Self {
-        let steps_one = self.filter_h == 1 && self.filter_w == 1 && self.stride_h == 1 && self.stride_w == 1;
-        let unpadded = self.pad_top == 0 && self.pad_left == 0 && self.in_h == self.out_h && self.in_w == self.out_w;
+        let steps_one =
+            self.filter_h == 1 && self.filter_w == 1 && self.stride_h == 1 && self.stride_w == 1;
+        let unpadded = self.pad_top == 0
+            && self.pad_left == 0
+            && self.in_h == self.out_h
+            && self.in_w == self.out_w;
         if !(steps_one && unpadded) {
             return self;
         }
-        Self { groups: self.groups, ..Self::product(self.pixels(), self.in_depth, self.out_depth) }
+        Self {
+            groups: self.groups,
+            ..Self::product(self.pixels(), self.in_depth, self.out_depth)
+        }
     }
 
     /// Input columns under `len` neighbouring output pixels.
@@ -93,8 +100,17 @@ impl ConvGeometry {
 
     /// Divides output pixels into runs of at most `limit` pixels of one output row. With `split_edges`, pixels that read
     /// padding on the left or right are not in a run with ones that do not.
-    pub(crate) fn runs(&self, pixels: Range<usize>, limit: usize, split_edges: bool) -> impl Iterator<Item = Run> + '_ {
-        let inner = if split_edges { self.inner_columns() } else { 0..self.out_w };
+    pub(crate) fn runs(
+        &self,
+        pixels: Range<usize>,
+        limit: usize,
+        split_edges: bool,
+    ) -> impl Iterator<Item = Run> + '_ {
+        let inner = if split_edges {
+            self.inner_columns()
+        } else {
+            0..self.out_w
+        };
         let mut next = pixels.start;
         std::iter::from_fn(move || {
             if next >= pixels.end {
@@ -110,7 +126,12 @@ impl ConvGeometry {
             };
             let len = (border - x).min(pixels.end - next).min(limit);
             next += len;
-            Some(Run { batch: row / self.out_h, y: row % self.out_h, x, len })
+            Some(Run {
+                batch: row / self.out_h,
+                y: row % self.out_h,
+                x,
+                len,
+            })
         })
     }
 }
@@ -147,13 +168,19 @@ pub(crate) struct Window<'a, T> {
 impl<T> Window<'_, T> {
     /// The window without its first `pixels` pixels.
     pub fn skip(&self, pixels: usize) -> Self {
-        Self { offset: self.offset + pixels * self.pixel, ..*self }
+        Self {
+            offset: self.offset + pixels * self.pixel,
+            ..*self
+        }
     }
 
     /// Asserts that what `pixels` pixels read, `len` elements from each of `taps` (rows, columns), is inside the data.
     pub fn check(&self, pixels: usize, taps: (usize, usize), len: usize) {
         let last = (pixels - 1) * self.pixel + (taps.0 - 1) * self.row + (taps.1 - 1) * self.column;
-        assert!(self.offset + last + len <= self.data.len(), "window exceeds its data");
+        assert!(
+            self.offset + last + len <= self.data.len(),
+            "window exceeds its data"
+        );
     }
 }
 
@@ -162,7 +189,8 @@ impl ConvGeometry {
     pub(crate) fn window_in_place<'a, T>(&self, run: Run, input: &'a [T]) -> Option<Window<'a, T>> {
         let y = (run.y * self.stride_h).checked_sub(self.pad_top)?;
         let x = (run.x * self.stride_w).checked_sub(self.pad_left)?;
-        let fits = y + (self.filter_h - 1) * self.dilation_h < self.in_h && x + self.columns(run.len) <= self.in_w;
+        let fits = y + (self.filter_h - 1) * self.dilation_h < self.in_h
+            && x + self.columns(run.len) <= self.in_w;
         fits.then(|| Window {
             data: input,
             offset: ((run.batch * self.in_h + y) * self.in_w + x) * self.in_depth,
@@ -184,7 +212,12 @@ impl ConvGeometry {
         let x = run.x * self.stride_w;
         let left = self.pad_left.saturating_sub(x).min(columns);
         let first = (x + left).saturating_sub(self.pad_left).min(self.in_w);
-        Clip { columns, left, first, inside: (self.in_w - first).min(columns - left) }
+        Clip {
+            columns,
+            left,
+            first,
+            inside: (self.in_w - first).min(columns - left),
+        }
     }
 
     /// Elements of scratch that [`Self::copy_window`] needs.
@@ -203,15 +236,27 @@ impl ConvGeometry {
         convert: impl Fn(&[S], &mut [D]),
         pad: impl Fn(&mut [D]),
     ) -> Window<'a, D> {
-        let Clip { columns, left, first, inside } = self.clip(run);
+        let Clip {
+            columns,
+            left,
+            first,
+            inside,
+        } = self.clip(run);
         let scale = self.in_depth * element;
         let row_len = columns * scale;
-        for (filter_y, row) in scratch.chunks_exact_mut(row_len).take(self.filter_h).enumerate() {
+        for (filter_y, row) in scratch
+            .chunks_exact_mut(row_len)
+            .take(self.filter_h)
+            .enumerate()
+        {
             match self.input_row(run, filter_y) {
                 Some(y) => {
                     let start = (y * self.in_w + first) * self.in_depth;
                     pad(&mut row[..left * scale]);
-                    convert(&input[start..][..inside * self.in_depth], &mut row[left * scale..][..inside * scale]);
+                    convert(
+                        &input[start..][..inside * self.in_depth],
+                        &mut row[left * scale..][..inside * scale],
+                    );
                     pad(&mut row[(left + inside) * scale..]);
                 }
                 None => pad(row),
@@ -246,19 +291,40 @@ mod tests {
     #[test]
     fn runs_stop_at_rows_limits_and_edges() {
         let geometry = same_3x3(5);
-        let runs: Vec<_> = geometry.runs(3..12, 2, false).map(|run| (run.y, run.x, run.len)).collect();
-        assert_eq!(runs, [(0, 3, 2), (1, 0, 2), (1, 2, 2), (1, 4, 1), (2, 0, 2)]);
-        let runs: Vec<_> = geometry.runs(0..5, 9, true).map(|run| (run.y, run.x, run.len)).collect();
+        let runs: Vec<_> = geometry
+            .runs(3..12, 2, false)
+            .map(|run| (run.y, run.x, run.len))
+            .collect();
+        assert_eq!(
+            runs,
+            [(0, 3, 2), (1, 0, 2), (1, 2, 2), (1, 4, 1), (2, 0, 2)]
+        );
+        let runs: Vec<_> = geometry
+            .runs(0..5, 9, true)
+            .map(|run| (run.y, run.x, run.len))
+            .collect();
         assert_eq!(runs, [(0, 0, 1), (0, 1, 3), (0, 4, 1)]);
     }
 
     #[test]
     fn copies_padding_around_the_input() {
         let geometry = same_3x3(2);
-        let run = Run { batch: 0, y: 0, x: 0, len: 2 };
+        let run = Run {
+            batch: 0,
+            y: 0,
+            x: 0,
+            len: 2,
+        };
         assert!(geometry.window_in_place(run, &[1, 2, 3, 4]).is_none());
         let mut scratch = [0; 12];
-        geometry.copy_window(run, &[1, 2, 3, 4], 1, &mut scratch, |s, d| d.copy_from_slice(s), |d| d.fill(9));
+        geometry.copy_window(
+            run,
+            &[1, 2, 3, 4],
+            1,
+            &mut scratch,
+            |s, d| d.copy_from_slice(s),
+            |d| d.fill(9),
+        );
         assert_eq!(scratch, [9, 9, 9, 9, 9, 1, 2, 9, 9, 3, 4, 9]);
     }
 
@@ -266,8 +332,33 @@ mod tests {
     fn finds_inner_windows_in_place() {
         let geometry = same_3x3(4);
         let input: Vec<i32> = (0..16).collect();
-        let window = geometry.window_in_place(Run { batch: 0, y: 1, x: 1, len: 2 }, &input).unwrap();
-        assert_eq!((window.offset, window.pixel, window.row, window.column), (0, 1, 4, 1));
-        assert!(geometry.window_in_place(Run { batch: 0, y: 2, x: 1, len: 3 }, &input).is_none());
+        let window = geometry
+            .window_in_place(
+                Run {
+                    batch: 0,
+                    y: 1,
+                    x: 1,
+                    len: 2,
+                },
+                &input,
+            )
+            .unwrap();
+        assert_eq!(
+            (window.offset, window.pixel, window.row, window.column),
+            (0, 1, 4, 1)
+        );
+        assert!(
+            geometry
+                .window_in_place(
+                    Run {
+                        batch: 0,
+                        y: 2,
+                        x: 1,
+                        len: 3
+                    },
+                    &input
+                )
+                .is_none()
+        );
     }
 }

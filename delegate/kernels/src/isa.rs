@@ -60,7 +60,10 @@ impl Isa {
             let wanted = std::env::var("BANTAM_ISA").unwrap_or_default();
             let all = Self::all();
             let fastest = all.len() - 1;
-            let index = all.iter().position(|isa| isa.name() == wanted).unwrap_or(fastest);
+            let index = all
+                .iter()
+                .position(|isa| isa.name() == wanted)
+                .unwrap_or(fastest);
             all[index]
         })
     }
@@ -71,7 +74,7 @@ impl Isa {
         #[cfg(target_arch = "x86_64")]
         {
             //all.extend(Avx2::detect().map(Self::Avx2));
-            //all.extend(Avx512::detect().map(Self::Avx512));
+            all.extend(Avx512::detect().map(Self::Avx512));
         }
         all
     }

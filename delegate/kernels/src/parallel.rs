@@ -38,8 +38,26 @@ pub fn split_rows<T: Send, S: Send>(
     let (low_output, high_output) = output.split_at_mut(low_rows * row_len);
     let (low_scratch, high_scratch) = scratch.split_at_mut(scratch.len() / parts * low_parts);
     rayon::join(
-        || split_rows(low_parts, rows.start..middle, row_len, low_output, low_scratch, work),
-        || split_rows(parts - low_parts, middle..rows.end, row_len, high_output, high_scratch, work),
+        || {
+            split_rows(
+                low_parts,
+                rows.start..middle,
+                row_len,
+                low_output,
+                low_scratch,
+                work,
+            )
+        },
+        || {
+            split_rows(
+                parts - low_parts,
+                middle..rows.end,
+                row_len,
+                high_output,
+                high_scratch,
+                work,
+            )
+        },
     );
 }
 
@@ -52,13 +70,25 @@ mod tests {
         for parts in 1..=5 {
             let mut output = vec![0usize; 7 * 3];
             let mut scratch = vec![0u8; parts * 4 + 3];
-            split_rows(parts, 10..17, 3, &mut output, &mut scratch, &|rows, output, scratch| {
-                assert!(scratch.len() >= 4);
-                for (row, cells) in rows.zip(output.chunks_exact_mut(3)) {
-                    cells.iter_mut().for_each(|cell| *cell += row);
-                }
-            });
-            assert!(output.chunks(3).zip(10..).all(|(cells, row)| cells == [row; 3]));
+            split_rows(
+                parts,
+                10..17,
+                3,
+                &mut output,
+                &mut scratch,
+                &|rows, output, scratch| {
+                    assert!(scratch.len() >= 4);
+                    for (row, cells) in rows.zip(output.chunks_exact_mut(3)) {
+                        cells.iter_mut().for_each(|cell| *cell += row);
+                    }
+                },
+            );
+            assert!(
+                output
+                    .chunks(3)
+                    .zip(10..)
+                    .all(|(cells, row)| cells == [row; 3])
+            );
         }
     }
 

@@ -4,8 +4,14 @@ use crate::depthwise::{PackedDepthwiseF32, PackedDepthwiseI8};
 use crate::geometry::Window;
 use crate::product::{PackedF32, PackedI8, Tile};
 
-pub(crate) const TILE_I8: Tile = Tile { rows: 4, width: WIDTH_I8 };
-pub(crate) const TILE_F32: Tile = Tile { rows: 4, width: WIDTH_F32 };
+pub(crate) const TILE_I8: Tile = Tile {
+    rows: 4,
+    width: WIDTH_I8,
+};
+pub(crate) const TILE_F32: Tile = Tile {
+    rows: 4,
+    width: WIDTH_F32,
+};
 
 const WIDTH_I8: usize = 16;
 const WIDTH_F32: usize = 8;
@@ -39,12 +45,17 @@ pub(crate) fn product_i8(
         let mut accumulators: [i32; WIDTH_I8] = packed.bias[first..].as_chunks().0[0];
         let mut weights = packed.block(block).as_chunks::<{ 2 * WIDTH_I8 }>().0.iter();
         for segment in 0..packed.segments.rows * packed.segments.columns {
-            let (y, x) = (segment / packed.segments.columns, segment % packed.segments.columns);
+            let (y, x) = (
+                segment / packed.segments.columns,
+                segment % packed.segments.columns,
+            );
             let start = window.offset + row * window.pixel + y * window.row + x * window.column;
             let groups = window.data[start..].as_chunks::<4>().0;
             for (&[a, b, c, d], weights) in groups.iter().take(packed.groups()).zip(&mut weights) {
                 let pair = [i16::from_le_bytes([a, b]), i16::from_le_bytes([c, d])].map(i32::from);
-                for (accumulator, weights) in accumulators.iter_mut().zip(weights.as_chunks::<2>().0) {
+                for (accumulator, weights) in
+                    accumulators.iter_mut().zip(weights.as_chunks::<2>().0)
+                {
                     let sum = pair[0] * i32::from(weights[0]) + pair[1] * i32::from(weights[1]);
                     *accumulator = accumulator.wrapping_add(sum);
                 }
@@ -71,9 +82,15 @@ pub(crate) fn product_f32(
         let mut sums: [f32; WIDTH_F32] = packed.bias[first..].as_chunks().0[0];
         let mut weights = packed.block(block).as_chunks::<WIDTH_F32>().0.iter();
         for segment in 0..packed.segments.rows * packed.segments.columns {
-            let (y, x) = (segment / packed.segments.columns, segment % packed.segments.columns);
+            let (y, x) = (
+                segment / packed.segments.columns,
+                segment % packed.segments.columns,
+            );
             let start = window.offset + row * window.pixel + y * window.row + x * window.column;
-            for (&x, weights) in window.data[start..][..packed.segments.len].iter().zip(&mut weights) {
+            for (&x, weights) in window.data[start..][..packed.segments.len]
+                .iter()
+                .zip(&mut weights)
+            {
                 for (sum, &weight) in sums.iter_mut().zip(weights) {
                     *sum += x * weight;
                 }
@@ -87,7 +104,12 @@ pub(crate) fn product_f32(
 }
 
 /// `pixels` pixels of `window`, all channels; `output` has them one after the other.
-pub(crate) fn depthwise_i8(packed: &PackedDepthwiseI8, window: &Window<i8>, pixels: usize, output: &mut [i8]) {
+pub(crate) fn depthwise_i8(
+    packed: &PackedDepthwiseI8,
+    window: &Window<i8>,
+    pixels: usize,
+    output: &mut [i8],
+) {
     let depth = packed.depth;
     for (pixel, output) in output.chunks_exact_mut(depth).take(pixels).enumerate() {
         for (channel, output) in output.iter_mut().enumerate() {
@@ -106,15 +128,25 @@ pub(crate) fn depthwise_i8(packed: &PackedDepthwiseI8, window: &Window<i8>, pixe
 }
 
 /// As [`depthwise_i8`]. Sums the taps in order, starting from the bias.
-pub(crate) fn depthwise_f32(packed: &PackedDepthwiseF32, window: &Window<f32>, pixels: usize, output: &mut [f32]) {
+pub(crate) fn depthwise_f32(
+    packed: &PackedDepthwiseF32,
+    window: &Window<f32>,
+    pixels: usize,
+    output: &mut [f32],
+) {
     let depth = packed.depth;
     for (pixel, output) in output.chunks_exact_mut(depth).take(pixels).enumerate() {
         output.copy_from_slice(&packed.bias);
         for y in 0..packed.filter_h {
             for x in 0..packed.filter_w {
-                let start = window.offset + pixel * window.pixel + y * window.row + x * window.column;
+                let start =
+                    window.offset + pixel * window.pixel + y * window.row + x * window.column;
                 let weights = &packed.weights[(y * packed.filter_w + x) * depth..][..depth];
-                for ((sum, &input), &weight) in output.iter_mut().zip(&window.data[start..][..depth]).zip(weights) {
+                for ((sum, &input), &weight) in output
+                    .iter_mut()
+                    .zip(&window.data[start..][..depth])
+                    .zip(weights)
+                {
                     *sum += input * weight;
                 }
             }

@@ -4,9 +4,9 @@
 use std::ops::Range;
 
 use crate::geometry::Window;
+use crate::{Isa, OutputStage, portable};
 #[cfg(target_arch = "x86_64")]
 use crate::{avx2, avx512};
-use crate::{Isa, OutputStage, portable};
 
 /// How int8 activations are stored in scratch for the micro-kernel: always 4 bytes to a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +56,9 @@ impl Form {
         match self {
             Self::Biased => target.fill(zero_point as u8 ^ 0x80),
             Self::Wide => {
-                target.chunks_exact_mut(2).for_each(|pair| pair.copy_from_slice(&i16::from(zero_point).to_le_bytes()));
+                target
+                    .chunks_exact_mut(2)
+                    .for_each(|pair| pair.copy_from_slice(&i16::from(zero_point).to_le_bytes()));
             }
         }
     }
@@ -146,30 +148,50 @@ impl PackedI8 {
         let (tile, form) = tile_i8(isa, n);
         let (depth, group) = (segments.depth(), form.group());
         assert_eq!(weights.len(), n * depth, "weights do not match the shapes");
-        assert!(bias.is_none_or(|bias| bias.len() == n), "bias does not match the columns");
+        assert!(
+            bias.is_none_or(|bias| bias.len() == n),
+            "bias does not match the columns"
+        );
         let padded = n.next_multiple_of(tile.width);
         let groups = segments.len.div_ceil(group);
         let block_len = segments.rows * segments.columns * groups * tile.width * group;
         let mut packed = vec![0; padded / tile.width * block_len];
         let mut packed_bias = vec![0; padded];
         for (column, weights) in weights.chunks_exact(depth).enumerate() {
-            let (block, position) = (column / tile.width, position(isa, tile.width, column % tile.width));
+            let (block, position) = (
+                column / tile.width,
+                position(isa, tile.width, column % tile.width),
+            );
             for (index, &weight) in weights.iter().enumerate() {
                 let (segment, element) = (index / segments.len, index % segments.len);
                 let step = segment * groups + element / group;
-                packed[block * block_len + (step * tile.width + position) * group + element % group] = weight;
+                packed[block * block_len
+                    + (step * tile.width + position) * group
+                    + element % group] = weight;
             }
-            let sum = weights.iter().fold(0i32, |sum, &weight| sum.wrapping_add(i32::from(weight)));
+            let sum = weights
+                .iter()
+                .fold(0i32, |sum, &weight| sum.wrapping_add(i32::from(weight)));
             packed_bias[block * tile.width + position] = bias
                 .map_or(0, |bias| bias[column])
                 .wrapping_sub(sum.wrapping_mul(i32::from(input_zero_point) + form.shift()));
         }
         let mut order = vec![None; padded];
         for column in 0..n {
-            order[column / tile.width * tile.width + position(isa, tile.width, column % tile.width)] = Some(column);
+            order[column / tile.width * tile.width
+                + position(isa, tile.width, column % tile.width)] = Some(column);
         }
         let stage = stage.select(padded, |i| order[i]);
-        Self { isa, tile, form, segments, n, weights: packed, bias: packed_bias, stage }
+        Self {
+            isa,
+            tile,
+            form,
+            segments,
+            n,
+            weights: packed,
+            bias: packed_bias,
+            stage,
+        }
     }
 
     /// Groups in a segment.
@@ -214,11 +236,17 @@ impl PackedI8 {
             for (first, rows) in tiles(pixels, self.tile.rows) {
                 let (window, output) = (window.skip(first), &mut output[first * pitch..]);
                 match self.isa {
-                    Isa::Portable => portable::product_i8(self, &window, rows, block, output, pitch),
+                    Isa::Portable => {
+                        portable::product_i8(self, &window, rows, block, output, pitch)
+                    }
                     #[cfg(target_arch = "x86_64")]
-                    Isa::Avx2(token) => avx2::product_i8(token, self, &window, rows, block, output, pitch),
+                    Isa::Avx2(token) => {
+                        avx2::product_i8(token, self, &window, rows, block, output, pitch)
+                    }
                     #[cfg(target_arch = "x86_64")]
-                    Isa::Avx512(token) => avx512::product_i8(token, self, &window, rows, block, output, pitch),
+                    Isa::Avx512(token) => {
+                        avx512::product_i8(token, self, &window, rows, block, output, pitch)
+                    }
                 }
             }
         }
@@ -276,7 +304,10 @@ impl PackedF32 {
         let tile = tile_f32(isa, n);
         let depth = segments.depth();
         assert_eq!(weights.len(), n * depth, "weights do not match the shapes");
-        assert!(bias.is_none_or(|bias| bias.len() == n), "bias does not match the columns");
+        assert!(
+            bias.is_none_or(|bias| bias.len() == n),
+            "bias does not match the columns"
+        );
         let padded = n.next_multiple_of(tile.width);
         let mut packed = vec![0.0; padded * depth];
         let mut packed_bias = vec![0.0; padded];
@@ -287,7 +318,15 @@ impl PackedF32 {
             }
             packed_bias[column] = bias.map_or(0.0, |bias| bias[column]);
         }
-        Self { isa, tile, segments, n, weights: packed, bias: packed_bias, clamp }
+        Self {
+            isa,
+            tile,
+            segments,
+            n,
+            weights: packed,
+            bias: packed_bias,
+            clamp,
+        }
     }
 
     /// Weights of a block.
@@ -321,11 +360,17 @@ impl PackedF32 {
             for (first, rows) in tiles(pixels, self.tile.rows) {
                 let (window, output) = (window.skip(first), &mut output[first * pitch..]);
                 match self.isa {
-                    Isa::Portable => portable::product_f32(self, &window, rows, block, output, pitch),
+                    Isa::Portable => {
+                        portable::product_f32(self, &window, rows, block, output, pitch)
+                    }
                     #[cfg(target_arch = "x86_64")]
-                    Isa::Avx2(token) => avx2::product_f32(token, self, &window, rows, block, output, pitch),
+                    Isa::Avx2(token) => {
+                        avx2::product_f32(token, self, &window, rows, block, output, pitch)
+                    }
                     #[cfg(target_arch = "x86_64")]
-                    Isa::Avx512(token) => avx512::product_f32(token, self, &window, rows, block, output, pitch),
+                    Isa::Avx512(token) => {
+                        avx512::product_f32(token, self, &window, rows, block, output, pitch)
+                    }
                 }
             }
         }

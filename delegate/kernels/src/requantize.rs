@@ -26,7 +26,10 @@ pub fn quantize_multiplier(real: f64) -> Multiplier {
     if value == 0 || exponent < -31 {
         return Multiplier::default();
     }
-    Multiplier { value: value as i32, exponent }
+    Multiplier {
+        value: value as i32,
+        exponent,
+    }
 }
 
 /// C's `frexp`: `real = significand * 2^exponent` with the significand's magnitude in `[0.5, 1)`. Zero for what is not finite.
@@ -40,7 +43,10 @@ fn split_exponent(real: f64) -> (f64, i32) {
     }
     let bits = real.to_bits();
     let exponent = ((bits >> 52) & 0x7ff) as i32 - 1022;
-    (f64::from_bits((bits & !(0x7ff << 52)) | (1022 << 52)), exponent)
+    (
+        f64::from_bits((bits & !(0x7ff << 52)) | (1022 << 52)),
+        exponent,
+    )
 }
 
 impl Multiplier {
@@ -48,15 +54,24 @@ impl Multiplier {
     /// shift, so two roundings. The left shift wraps where C++ overflows.
     pub fn apply(self, x: i32) -> i32 {
         let shifted = x.checked_shl(self.exponent.max(0) as u32).unwrap_or(0);
-        rounding_divide_by_pot(saturating_rounding_doubling_high_mul(shifted, self.value), -self.exponent.min(0))
+        rounding_divide_by_pot(
+            saturating_rounding_doubling_high_mul(shifted, self.value),
+            -self.exponent.min(0),
+        )
     }
 
     /// LiteRT's `MultiplyByQuantizedMultiplier` for int64, as the 16x8 kernels use it: the significand is rounded to 16 bits and
     /// the result once, ties upwards. Its contract: `-2^47 <= x < 2^47` and `-31 <= exponent < 8`.
     pub fn apply_i64(self, x: i64) -> i32 {
-        let reduced = if self.value < 0x7fff_0000 { (self.value + (1 << 15)) >> 16 } else { 0x7fff };
+        let reduced = if self.value < 0x7fff_0000 {
+            (self.value + (1 << 15)) >> 16
+        } else {
+            0x7fff
+        };
         let shift = (15 - self.exponent).clamp(1, 63);
-        (x.wrapping_mul(i64::from(reduced)).wrapping_add(1 << (shift - 1)) >> shift) as i32
+        (x.wrapping_mul(i64::from(reduced))
+            .wrapping_add(1 << (shift - 1))
+            >> shift) as i32
     }
 }
 
@@ -134,12 +149,16 @@ impl OutputStage {
         let scaled = match &self.requantize {
             Requantize::Float { scale } => {
                 let limit = (self.max - self.zero_point) as f32;
-                (acc as f32 * entry(scale, column)).min(limit).round_ties_even() as i32
+                (acc as f32 * entry(scale, column))
+                    .min(limit)
+                    .round_ties_even() as i32
             }
             Requantize::Fixed { multiplier } => entry(multiplier, column).apply(acc),
             Requantize::Double { scale } => (f64::from(acc) * entry(scale, column)).round() as i32,
         };
-        scaled.saturating_add(self.zero_point).clamp(self.min, self.max) as i8
+        scaled
+            .saturating_add(self.zero_point)
+            .clamp(self.min, self.max) as i8
     }
 
     /// The stage with one entry for each of `columns` columns.
@@ -147,12 +166,27 @@ impl OutputStage {
     /// # Panics
     /// If the number of entries is neither 1 nor `columns`, or the zero point or limits are not those of int8.
     pub(crate) fn broadcast(self, columns: usize) -> Self {
-        assert!((-128..=127).contains(&self.zero_point), "zero point {}", self.zero_point);
-        assert!(-128 <= self.min && self.min <= self.max && self.max <= 127, "limits {}..={}", self.min, self.max);
+        assert!(
+            (-128..=127).contains(&self.zero_point),
+            "zero point {}",
+            self.zero_point
+        );
+        assert!(
+            -128 <= self.min && self.min <= self.max && self.max <= 127,
+            "limits {}..={}",
+            self.min,
+            self.max
+        );
         let requantize = match self.requantize {
-            Requantize::Float { scale } => Requantize::Float { scale: spread(scale, columns) },
-            Requantize::Fixed { multiplier } => Requantize::Fixed { multiplier: spread(multiplier, columns) },
-            Requantize::Double { scale } => Requantize::Double { scale: spread(scale, columns) },
+            Requantize::Float { scale } => Requantize::Float {
+                scale: spread(scale, columns),
+            },
+            Requantize::Fixed { multiplier } => Requantize::Fixed {
+                multiplier: spread(multiplier, columns),
+            },
+            Requantize::Double { scale } => Requantize::Double {
+                scale: spread(scale, columns),
+            },
         };
         Self { requantize, ..self }
     }
@@ -160,21 +194,40 @@ impl OutputStage {
     /// The stage of `count` columns of a broadcast stage, reordered: column `i` of the result is column `order(i)` of this one,
     /// and one that requantizes to the zero point where there is none.
     pub(crate) fn select(&self, count: usize, order: impl Fn(usize) -> Option<usize>) -> Self {
-        fn pick<T: Copy + Default>(from: &[T], count: usize, order: impl Fn(usize) -> Option<usize>) -> Vec<T> {
-            (0..count).map(|i| order(i).map_or(T::default(), |column| from[column])).collect()
+        fn pick<T: Copy + Default>(
+            from: &[T],
+            count: usize,
+            order: impl Fn(usize) -> Option<usize>,
+        ) -> Vec<T> {
+            (0..count)
+                .map(|i| order(i).map_or(T::default(), |column| from[column]))
+                .collect()
         }
         let requantize = match &self.requantize {
-            Requantize::Float { scale } => Requantize::Float { scale: pick(scale, count, order) },
-            Requantize::Fixed { multiplier } => Requantize::Fixed { multiplier: pick(multiplier, count, order) },
-            Requantize::Double { scale } => Requantize::Double { scale: pick(scale, count, order) },
+            Requantize::Float { scale } => Requantize::Float {
+                scale: pick(scale, count, order),
+            },
+            Requantize::Fixed { multiplier } => Requantize::Fixed {
+                multiplier: pick(multiplier, count, order),
+            },
+            Requantize::Double { scale } => Requantize::Double {
+                scale: pick(scale, count, order),
+            },
         };
-        Self { requantize, ..*self }
+        Self {
+            requantize,
+            ..*self
+        }
     }
 }
 
 /// Entry of a column, or the only one.
 fn entry<T: Copy>(entries: &[T], column: usize) -> T {
-    if entries.len() == 1 { entries[0] } else { entries[column] }
+    if entries.len() == 1 {
+        entries[0]
+    } else {
+        entries[column]
+    }
 }
 
 fn spread<T: Copy>(entries: Vec<T>, columns: usize) -> Vec<T> {
@@ -199,10 +252,19 @@ mod tests {
         assert_eq!(quantize_multiplier(0.5), multiplier(1 << 30, 0));
         assert_eq!(quantize_multiplier(0.75), multiplier(3 << 29, 0));
         assert_eq!(quantize_multiplier(-0.75), multiplier(-(3 << 29), 0));
-        assert_eq!(quantize_multiplier(1.0 - f64::EPSILON / 2.0), multiplier(1 << 30, 1));
-        assert_eq!(quantize_multiplier(2f64.powi(-32)), multiplier(1 << 30, -31));
+        assert_eq!(
+            quantize_multiplier(1.0 - f64::EPSILON / 2.0),
+            multiplier(1 << 30, 1)
+        );
+        assert_eq!(
+            quantize_multiplier(2f64.powi(-32)),
+            multiplier(1 << 30, -31)
+        );
         assert_eq!(quantize_multiplier(2f64.powi(-32) * 0.99), multiplier(0, 0));
-        assert_eq!(quantize_multiplier(f64::MIN_POSITIVE / 4.0), multiplier(0, 0));
+        assert_eq!(
+            quantize_multiplier(f64::MIN_POSITIVE / 4.0),
+            multiplier(0, 0)
+        );
         assert_eq!(quantize_multiplier(f64::NAN), multiplier(0, 0));
         assert_eq!(quantize_multiplier(2f64.powi(40)), multiplier(1 << 30, 41));
     }
@@ -216,16 +278,47 @@ mod tests {
     #[test]
     fn rounds_twice() {
         // 5 * 0.5 = 2.5 -> 3 in the high multiplication; 3 / 2 = 1.5 -> 2 in the shift; the exact 1.25 would give 1.
-        assert_eq!(Multiplier { value: 1 << 30, exponent: -1 }.apply(5), 2);
+        assert_eq!(
+            Multiplier {
+                value: 1 << 30,
+                exponent: -1
+            }
+            .apply(5),
+            2
+        );
         // Ties upwards in the first rounding, away from zero in the second.
-        assert_eq!(Multiplier { value: 1 << 30, exponent: 0 }.apply(-5), -2);
-        assert_eq!(Multiplier { value: 1 << 30, exponent: 3 }.apply(-5), -20);
-        assert_eq!(Multiplier { value: 1 << 30, exponent: 40 }.apply(7), 0);
+        assert_eq!(
+            Multiplier {
+                value: 1 << 30,
+                exponent: 0
+            }
+            .apply(-5),
+            -2
+        );
+        assert_eq!(
+            Multiplier {
+                value: 1 << 30,
+                exponent: 3
+            }
+            .apply(-5),
+            -20
+        );
+        assert_eq!(
+            Multiplier {
+                value: 1 << 30,
+                exponent: 40
+            }
+            .apply(7),
+            0
+        );
     }
 
     #[test]
     fn divides_ties_away_from_zero() {
-        assert_eq!([-6, -5, -3, -2, 2, 3, 5, 6].map(|x| rounding_divide_by_pot(x, 2)), [-2, -1, -1, -1, 1, 1, 1, 2]);
+        assert_eq!(
+            [-6, -5, -3, -2, 2, 3, 5, 6].map(|x| rounding_divide_by_pot(x, 2)),
+            [-2, -1, -1, -1, 1, 1, 1, 2]
+        );
         assert_eq!(rounding_divide_by_pot(i32::MAX, 31), 1);
         assert_eq!(rounding_divide_by_pot(i32::MIN, 31), -1);
         assert_eq!(rounding_divide_by_pot(-7, 0), -7);
@@ -234,33 +327,89 @@ mod tests {
 
     #[test]
     fn saturates_only_at_both_minima() {
-        assert_eq!(saturating_rounding_doubling_high_mul(i32::MIN, i32::MIN), i32::MAX);
-        assert_eq!(saturating_rounding_doubling_high_mul(i32::MIN, i32::MAX), -i32::MAX);
-        assert_eq!(saturating_rounding_doubling_high_mul_i16(i16::MIN, i16::MIN), i16::MAX);
+        assert_eq!(
+            saturating_rounding_doubling_high_mul(i32::MIN, i32::MIN),
+            i32::MAX
+        );
+        assert_eq!(
+            saturating_rounding_doubling_high_mul(i32::MIN, i32::MAX),
+            -i32::MAX
+        );
+        assert_eq!(
+            saturating_rounding_doubling_high_mul_i16(i16::MIN, i16::MIN),
+            i16::MAX
+        );
         assert_eq!(saturating_rounding_doubling_high_mul_i16(1 << 14, 3), 2);
     }
 
     #[test]
     fn reduces_the_multiplier_to_16_bits_for_int64() {
-        assert_eq!(Multiplier { value: 0x7fff_ffff, exponent: 0 }.apply_i64(1 << 15), 0x7fff);
-        assert_eq!(Multiplier { value: 1 << 30, exponent: 0 }.apply_i64(-3), -1);
-        assert_eq!(Multiplier { value: 1 << 30, exponent: 0 }.apply_i64(3), 2);
-        assert_eq!(Multiplier { value: 1 << 30, exponent: -31 }.apply_i64(1 << 46), 1 << 14);
+        assert_eq!(
+            Multiplier {
+                value: 0x7fff_ffff,
+                exponent: 0
+            }
+            .apply_i64(1 << 15),
+            0x7fff
+        );
+        assert_eq!(
+            Multiplier {
+                value: 1 << 30,
+                exponent: 0
+            }
+            .apply_i64(-3),
+            -1
+        );
+        assert_eq!(
+            Multiplier {
+                value: 1 << 30,
+                exponent: 0
+            }
+            .apply_i64(3),
+            2
+        );
+        assert_eq!(
+            Multiplier {
+                value: 1 << 30,
+                exponent: -31
+            }
+            .apply_i64(1 << 46),
+            1 << 14
+        );
     }
 
     #[test]
     fn requantizes_ties_by_kernel() {
-        let stage = |requantize| OutputStage { requantize, zero_point: -1, min: -128, max: 127 };
+        let stage = |requantize| OutputStage {
+            requantize,
+            zero_point: -1,
+            min: -128,
+            max: 127,
+        };
         let float = stage(Requantize::Float { scale: vec![0.5] });
         let double = stage(Requantize::Double { scale: vec![0.5] });
-        assert_eq!([1, 3, -1, -3].map(|acc| float.apply(0, acc)), [-1, 1, -1, -3]);
-        assert_eq!([1, 3, -1, -3].map(|acc| double.apply(0, acc)), [0, 1, -2, -3]);
+        assert_eq!(
+            [1, 3, -1, -3].map(|acc| float.apply(0, acc)),
+            [-1, 1, -1, -3]
+        );
+        assert_eq!(
+            [1, 3, -1, -3].map(|acc| double.apply(0, acc)),
+            [0, 1, -2, -3]
+        );
     }
 
     #[test]
     fn saturates_large_scales() {
-        for requantize in [Requantize::Float { scale: vec![255.0] }, Requantize::Double { scale: vec![255.0] }] {
-            let stage = OutputStage { requantize, zero_point: 127, min: -100, max: 100 };
+        for requantize in [
+            Requantize::Float { scale: vec![255.0] },
+            Requantize::Double { scale: vec![255.0] },
+        ] {
+            let stage = OutputStage {
+                requantize,
+                zero_point: 127,
+                min: -100,
+                max: 100,
+            };
             assert_eq!(stage.apply(0, i32::MAX), 100);
             assert_eq!(stage.apply(0, i32::MIN), -100);
         }

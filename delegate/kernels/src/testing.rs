@@ -15,27 +15,51 @@ impl Random {
 
     /// All values of i8 in `-127..=127`, the extremes often.
     pub fn i8s(&mut self, len: usize) -> Vec<i8> {
-        let value = |bits: u64| if bits & 7 == 0 { [-128, 127][(bits >> 60) as usize & 1] } else { (bits >> 40) as i8 };
+        let value = |bits: u64| {
+            if bits & 7 == 0 {
+                [-128, 127][(bits >> 60) as usize & 1]
+            } else {
+                (bits >> 40) as i8
+            }
+        };
         (0..len).map(|_| value(self.bits())).collect()
     }
 
     pub fn i32s(&mut self, len: usize) -> Vec<i32> {
-        (0..len).map(|_| (self.bits() >> 50) as i32 - 8000).collect()
+        (0..len)
+            .map(|_| (self.bits() >> 50) as i32 - 8000)
+            .collect()
     }
 
     /// In `[-1, 1)`.
     pub fn f32s(&mut self, len: usize) -> Vec<f32> {
-        (0..len).map(|_| (self.bits() >> 40) as f32 / (1 << 23) as f32 - 1.0).collect()
+        (0..len)
+            .map(|_| (self.bits() >> 40) as f32 / (1 << 23) as f32 - 1.0)
+            .collect()
     }
 
     /// A stage of each kind that spreads sums of `depth` products over the outputs.
     pub fn stages(&mut self, depth: usize, columns: usize) -> [OutputStage; 3] {
         let base = 1.0 / (80.0 * (depth as f64).sqrt());
-        let scale: Vec<f64> = self.f32s(columns).iter().map(|&x| base * (1.5 + f64::from(x))).collect();
-        let multiplier: Vec<Multiplier> = scale.iter().map(|&scale| quantize_multiplier(scale)).collect();
-        let stage = |requantize| OutputStage { requantize, zero_point: -7, min: -120, max: 111 };
+        let scale: Vec<f64> = self
+            .f32s(columns)
+            .iter()
+            .map(|&x| base * (1.5 + f64::from(x)))
+            .collect();
+        let multiplier: Vec<Multiplier> = scale
+            .iter()
+            .map(|&scale| quantize_multiplier(scale))
+            .collect();
+        let stage = |requantize| OutputStage {
+            requantize,
+            zero_point: -7,
+            min: -120,
+            max: 111,
+        };
         [
-            stage(Requantize::Float { scale: scale.iter().map(|&scale| scale as f32).collect() }),
+            stage(Requantize::Float {
+                scale: scale.iter().map(|&scale| scale as f32).collect(),
+            }),
             stage(Requantize::Fixed { multiplier }),
             stage(Requantize::Double { scale }),
         ]
@@ -56,7 +80,11 @@ pub(crate) fn direct<A: Clone>(
     let mut sums = vec![zero; g.output_len()];
     for (index, sum) in sums.iter_mut().enumerate() {
         let (column, pixel) = (index % g.out_depth, index / g.out_depth);
-        let (x, y, batch) = (pixel % g.out_w, pixel / g.out_w % g.out_h, pixel / g.out_w / g.out_h);
+        let (x, y, batch) = (
+            pixel % g.out_w,
+            pixel / g.out_w % g.out_h,
+            pixel / g.out_w / g.out_h,
+        );
         for filter_y in 0..g.filter_h {
             for filter_x in 0..g.filter_w {
                 let in_y = (y * g.stride_h + filter_y * g.dilation_h).wrapping_sub(g.pad_top);
@@ -110,13 +138,20 @@ pub(crate) fn geometry(
 
 /// Calls `test` inside a pool, as sessions do.
 pub(crate) fn in_pool(test: impl FnOnce() + Send) {
-    rayon::ThreadPoolBuilder::new().num_threads(3).build().expect("a pool").install(test);
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(3)
+        .build()
+        .expect("a pool")
+        .install(test);
 }
 
 /// Asserts that float sums agree: within 2e-5, for some hundred products of values within 1.
 pub(crate) fn assert_close(actual: &[f32], expected: &[f32], what: &str) {
     assert_eq!(actual.len(), expected.len());
     for (index, (&actual, &expected)) in actual.iter().zip(expected).enumerate() {
-        assert!((actual - expected).abs() <= 2e-5, "{what}: element {index} is {actual}, not {expected}");
+        assert!(
+            (actual - expected).abs() <= 2e-5,
+            "{what}: element {index} is {actual}, not {expected}"
+        );
     }
 }

@@ -1,0 +1,364 @@
+//! Depthwise convolutions. Int8: for a block of 64 channels, the input columns under a run are stored with the bytes of four
+//! filter rows interleaved, so that one dot product sums four taps of 16 channels; each column is used by all filter columns
+//! over it.
+
+use std::arch::x86_64::*;
+
+use super::stage::Stage;
+use super::{load_bytes, load_i32};
+use crate::depthwise::{PackedDepthwiseF32, PackedDepthwiseI8};
+use crate::geometry::{Clip, Window};
+use crate::product::interleaved_position;
+use crate::{Avx512, OutputStage};
+
+/// Channels of a block.
+const BLOCK: usize = 64;
+
+/// Four rows of a block's column.
+const COLUMN: usize = 4 * BLOCK;
+
+/// How a run steps over its columns.
+pub(crate) struct Steps {
+    /// Output pixels.
+    pub pixels: usize,
+    /// Columns from one to the next.
+    pub stride: usize,
+    /// Columns from one tap to the next.
+    pub dilation: usize,
+    /// What padding is.
+    pub zero_point: i8,
+}
+
+/// Where a run's columns come from.
+pub(crate) struct Source<'a, F> {
+    /// Pixels of all channels.
+    pub data: &'a [i8],
+    /// Start of the first column inside the input, for a filter row; `None` if the row is padding.
+    pub row: F,
+    /// Which columns are inside.
+    pub clip: Clip,
+}
+
+/// Groups of four filter rows.
+fn row_groups(packed: &PackedDepthwiseI8) -> usize {
+    packed.filter_h.div_ceil(4)
+}
+
+/// Bytes of scratch for interleaved columns, for `columns` input columns.
+pub(crate) fn depthwise_columns_len(packed: &PackedDepthwiseI8, columns: usize) -> usize {
+    columns * row_groups(packed) * COLUMN
+}
+
+/// Orders weights by block, group of filter rows, filter column, vector, channel, row; bias and stage by block and position.
+pub(crate) fn pack_depthwise_i8(plain: &PackedDepthwiseI8) -> PackedDepthwiseI8 {
+    let (depth, padded) = (plain.depth, plain.depth.next_multiple_of(BLOCK));
+    let mut weights = vec![0; padded * row_groups(plain) * plain.filter_w * 4];
+    let mut bias = vec![0; padded];
+    let mut order = vec![None; padded];
+    for channel in 0..depth {
+        let (block, position) = (channel / BLOCK, interleaved_position(4, 4, channel % BLOCK));
+        bias[block * BLOCK + position] = plain.bias[channel];
+        order[block * BLOCK + position] = Some(channel);
+        for y in 0..plain.filter_h {
+            for x in 0..plain.filter_w {
+                let step = (block * row_groups(plain) + y / 4) * plain.filter_w + x;
+                weights[(step * BLOCK + position) * 4 + y % 4] =
+                    plain.weights[(y * plain.filter_w + x) * depth + channel];
+            }
+        }
+    }
+    PackedDepthwiseI8 {
+        weights,
+        bias,
+        stage: plain.stage.select(padded, |i| order[i]),
+        ..*plain
+    }
+}
+
+/// As [`crate::portable::depthwise_i8`], same bits. `columns` is scratch of at least [`depthwise_columns_len`].
+pub(crate) fn depthwise_i8(
+    _: Avx512,
+    packed: &PackedDepthwiseI8,
+    steps: &Steps,
+    source: &Source<impl Fn(usize) -> Option<usize>>,
+    columns: &mut [u8],
+    output: &mut [i8],
+) {
+    let (columns, _) = columns.as_chunks_mut::<COLUMN>();
+    for block in 0..packed.depth.div_ceil(BLOCK) {
+        let channels = BLOCK.min(packed.depth - block * BLOCK);
+        for group in 0..row_groups(packed) {
+            let rows = std::array::from_fn(|row| {
+                let y = 4 * group + row;
+                if y >= packed.filter_h {
+                    return Row::Unused;
+                }
+                (source.row)(y).map_or(Row::Padding, |start| Row::At(start + block * BLOCK))
+            });
+            let columns = columns.iter_mut().skip(group).step_by(row_groups(packed));
+            // SAFETY: the token proves the features.
+            unsafe {
+                interleave(
+                    source.data,
+                    rows,
+                    source.clip,
+                    packed.depth,
+                    channels,
+                    steps.zero_point,
+                    columns,
+                );
+            }
+        }
+        // SAFETY: the token proves the features.
+        unsafe { sum_block(packed, steps, block, channels, columns, output) };
+    }
+}
+
+/// A filter row's input for a block of channels.
+#[derive(Clone, Copy)]
+enum Row {
+    /// First byte of the first column inside.
+    At(usize),
+    Padding,
+    /// Its weights are zero.
+    Unused,
+}
+
+/// Fills `columns` with four rows of `channels` channels each, as `u8 = i8 ^ 0x80`.
+#[target_feature(enable = "avx512f,avx512bw")]
+fn interleave<'a>(
+    data: &[i8],
+    rows: [Row; 4],
+    clip: Clip,
+    depth: usize,
+    channels: usize,
+    zero_point: i8,
+    mut columns: impl Iterator<Item = &'a mut [u8; COLUMN]>,
+) {
+    let flip = _mm512_set1_epi8(-128);
+    let padding = _mm512_xor_si512(_mm512_set1_epi8(zero_point), flip);
+    let present = u64::MAX >> (64 - channels);
+    for row in rows {
+        if let (Row::At(start), 1..) = (row, clip.inside) {
+            assert!(
+                start + (clip.inside - 1) * depth + channels <= data.len(),
+                "column exceeds the input"
+            );
+        }
+    }
+    for column in columns.by_ref().take(clip.left) {
+        store_column([padding; 4], column);
+    }
+    for (index, column) in columns.by_ref().take(clip.inside).enumerate() {
+        let mut loaded = [padding; 4];
+        for (loaded, row) in loaded.iter_mut().zip(rows) {
+            if let Row::At(start) = row {
+                // SAFETY: `channels` bytes from here are inside by the assertion above, and only those are read.
+                let bytes = unsafe {
+                    let first = data.as_ptr().add(start + index * depth);
+                    if channels == BLOCK {
+                        _mm512_loadu_si512(first.cast())
+                    } else {
+                        _mm512_maskz_loadu_epi8(present, first)
+                    }
+                };
+                *loaded = _mm512_xor_si512(bytes, flip);
+            }
+        }
+        store_column(loaded, column);
+    }
+    for column in columns.take(clip.columns - clip.left - clip.inside) {
+        store_column([padding; 4], column);
+    }
+}
+
+/// Interleaves the bytes of four rows and stores them: vector `v` has channels `16 * lane + 4 * v..` in its lanes.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn store_column([a, b, c, d]: [__m512i; 4], column: &mut [u8; COLUMN]) {
+    let (low_ab, high_ab) = (_mm512_unpacklo_epi8(a, b), _mm512_unpackhi_epi8(a, b));
+    let (low_cd, high_cd) = (_mm512_unpacklo_epi8(c, d), _mm512_unpackhi_epi8(c, d));
+    let vectors = [
+        _mm512_unpacklo_epi16(low_ab, low_cd),
+        _mm512_unpackhi_epi16(low_ab, low_cd),
+        _mm512_unpacklo_epi16(high_ab, high_cd),
+        _mm512_unpackhi_epi16(high_ab, high_cd),
+    ];
+    for (target, vector) in column.as_chunks_mut::<64>().0.iter_mut().zip(vectors) {
+        // SAFETY: the reference is to 64 writable bytes; the store needs no alignment.
+        unsafe { _mm512_storeu_si512(target.as_mut_ptr().cast(), vector) };
+    }
+}
+
+/// Sums the taps of one block of channels for all pixels of a run.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+fn sum_block(
+    packed: &PackedDepthwiseI8,
+    steps: &Steps,
+    block: usize,
+    channels: usize,
+    columns: &[[u8; COLUMN]],
+    output: &mut [i8],
+) {
+    let groups = row_groups(packed);
+    let weights_len = groups * packed.filter_w * COLUMN;
+    let weights = packed.weights[block * weights_len..][..weights_len]
+        .as_chunks::<COLUMN>()
+        .0;
+    let mut bias = [_mm512_setzero_si512(); 4];
+    for (loaded, bias) in bias
+        .iter_mut()
+        .zip(packed.bias[block * BLOCK..].as_chunks().0)
+    {
+        *loaded = load_i32(bias);
+    }
+    let stage = Stage::<4>::load(&packed.stage, block * BLOCK);
+    let present = u64::MAX >> (64 - channels);
+    let taps: Option<&[[i8; COLUMN]; 3]> = if groups == 1 {
+        weights.try_into().ok()
+    } else {
+        None
+    };
+    for pixel in 0..steps.pixels {
+        let mut accumulators = bias;
+        if let Some(taps) = taps {
+            for (x, weights) in taps.iter().enumerate() {
+                add_taps(
+                    &mut accumulators,
+                    &columns[pixel * steps.stride + x * steps.dilation],
+                    weights,
+                );
+            }
+        } else {
+            for (index, weights) in weights.iter().enumerate() {
+                let (group, x) = (index / packed.filter_w, index % packed.filter_w);
+                let column = (pixel * steps.stride + x * steps.dilation) * groups + group;
+                add_taps(&mut accumulators, &columns[column], weights);
+            }
+        }
+        let output = &mut output[pixel * packed.depth + block * BLOCK..][..channels];
+        match &stage {
+            Some(stage) => {
+                // SAFETY: `output` has `channels` elements, and only those are written.
+                unsafe {
+                    _mm512_mask_storeu_epi8(
+                        output.as_mut_ptr(),
+                        present,
+                        stage.apply(&accumulators),
+                    )
+                };
+            }
+            None => store_scalar(&packed.stage, block, &accumulators, output),
+        }
+    }
+}
+
+/// Adds the products of four rows of one column.
+#[inline]
+#[target_feature(enable = "avx512f,avx512vnni")]
+fn add_taps(accumulators: &mut [__m512i; 4], column: &[u8; COLUMN], weights: &[i8; COLUMN]) {
+    let vectors = column
+        .as_chunks::<64>()
+        .0
+        .iter()
+        .zip(weights.as_chunks::<64>().0);
+    for (accumulator, (column, weights)) in accumulators.iter_mut().zip(vectors) {
+        // SAFETY: the reference is to 64 readable bytes; the load needs no alignment.
+        let column = unsafe { _mm512_loadu_si512(column.as_ptr().cast()) };
+        *accumulator = _mm512_dpbusd_epi32(*accumulator, column, load_bytes(weights));
+    }
+}
+
+/// The output stage one accumulator at a time, for the rounding that has no vector form here.
+#[cold]
+fn store_scalar(stage: &OutputStage, block: usize, accumulators: &[__m512i; 4], output: &mut [i8]) {
+    // SAFETY: a vector of 512 bits is 16 integers, and every bit pattern is one.
+    let values =
+        accumulators.map(|vector| unsafe { std::mem::transmute::<__m512i, [i32; 16]>(vector) });
+    for (channel, output) in output.iter_mut().enumerate() {
+        let position = interleaved_position(4, 4, channel);
+        *output = stage.apply(block * BLOCK + position, values.as_flattened()[position]);
+    }
+}
+
+/// As [`crate::portable::depthwise_f32`], but each product and its addition round once.
+pub(crate) fn depthwise_f32(
+    _: Avx512,
+    packed: &PackedDepthwiseF32,
+    window: &Window<f32>,
+    pixels: usize,
+    output: &mut [f32],
+) {
+    window.check(pixels, (packed.filter_h, packed.filter_w), packed.depth);
+    assert!(
+        pixels * packed.depth <= output.len(),
+        "run exceeds the output"
+    );
+    let mut first = 0;
+    while first < pixels {
+        let (rest, output) = (window.skip(first), &mut output[first * packed.depth..]);
+        if pixels - first >= 4 {
+            // SAFETY: the token proves the features.
+            unsafe { pixels_of_f32::<4>(packed, &rest, output) };
+            first += 4;
+        } else {
+            // SAFETY: the token proves the features.
+            unsafe { pixels_of_f32::<1>(packed, &rest, output) };
+            first += 1;
+        }
+    }
+}
+
+/// `PIXELS` pixels, so that each weight that is loaded is used as often.
+#[target_feature(enable = "avx512f,avx512vl")]
+fn pixels_of_f32<const PIXELS: usize>(
+    packed: &PackedDepthwiseF32,
+    window: &Window<f32>,
+    output: &mut [f32],
+) {
+    let depth = packed.depth;
+    window.check(PIXELS, (packed.filter_h, packed.filter_w), depth);
+    assert!(PIXELS * depth <= output.len(), "run exceeds the output");
+    assert!(
+        packed.weights.len() == packed.filter_h * packed.filter_w * depth
+            && packed.bias.len() == depth
+    );
+    let (min, max) = (
+        _mm512_set1_ps(packed.clamp.0),
+        _mm512_set1_ps(packed.clamp.1),
+    );
+    for channel in (0..depth).step_by(16) {
+        let present = u16::MAX >> (16 - (depth - channel).min(16));
+        // SAFETY: `present` has no channel past `depth`, and only its elements are read.
+        let bias = unsafe { _mm512_maskz_loadu_ps(present, packed.bias.as_ptr().add(channel)) };
+        let mut sums = [bias; PIXELS];
+        for y in 0..packed.filter_h {
+            for x in 0..packed.filter_w {
+                let tap = (y * packed.filter_w + x) * depth + channel;
+                // SAFETY: as for the bias; the assertion gives each tap `depth` weights.
+                let weights =
+                    unsafe { _mm512_maskz_loadu_ps(present, packed.weights.as_ptr().add(tap)) };
+                let start = window.offset + y * window.row + x * window.column + channel;
+                for (pixel, sum) in sums.iter_mut().enumerate() {
+                    let first = start + pixel * window.pixel;
+                    // SAFETY: `check` found `depth` elements at this tap of each pixel.
+                    let input =
+                        unsafe { _mm512_maskz_loadu_ps(present, window.data.as_ptr().add(first)) };
+                    *sum = _mm512_fmadd_ps(input, weights, *sum);
+                }
+            }
+        }
+        for (pixel, &sum) in sums.iter().enumerate() {
+            // Both return their second operand for a NaN.
+            let clamped = _mm512_min_ps(max, _mm512_max_ps(min, sum));
+            // SAFETY: the assertion gives each pixel `depth` outputs, and only present channels are written.
+            unsafe {
+                _mm512_mask_storeu_ps(
+                    output.as_mut_ptr().add(pixel * depth + channel),
+                    present,
+                    clamped,
+                )
+            };
+        }
+    }
+}

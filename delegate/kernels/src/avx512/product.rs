@@ -1,0 +1,284 @@
+//! Micro-kernels of products: a tile of `MR` pixels by `NV` vectors of 16 columns, all accumulators in registers.
+
+use std::arch::x86_64::*;
+
+use super::stage::Stage;
+use super::{load_bytes, load_f32, load_i32};
+use crate::Avx512;
+use crate::geometry::Window;
+use crate::product::{PackedF32, PackedI8, Tile};
+
+/// The tile that is fastest for `n` columns, by measurement: wide ones unless they leave many columns idle.
+pub(crate) fn tile_i8(n: usize) -> Tile {
+    best_tile(n, [(14, 115), (12, 103), (7, 102), (5, 100)])
+}
+
+/// As [`tile_i8`], for float32.
+pub(crate) fn tile_f32(n: usize) -> Tile {
+    best_tile(n, [(14, 115), (12, 103), (8, 102), (6, 100)])
+}
+
+/// Of tiles of 1 to 4 vectors, given by rows and cost of a column in percent, the cheapest for `n` columns.
+fn best_tile(n: usize, tiles: [(usize, usize); 4]) -> Tile {
+    let (mut best, mut lowest) = (
+        Tile {
+            rows: tiles[3].0,
+            width: 64,
+        },
+        usize::MAX,
+    );
+    for (vectors, (rows, cost)) in (1..).zip(tiles) {
+        let total = n.next_multiple_of(16 * vectors) * cost;
+        if total <= lowest {
+            (best, lowest) = (
+                Tile {
+                    rows,
+                    width: 16 * vectors,
+                },
+                total,
+            );
+        }
+    }
+    best
+}
+
+/// Bytes in column order, from the order of [`Stage::apply`] for 1, 2 or 3 vectors.
+static IN_ORDER: [[i8; 64]; 3] = [in_order(1), in_order(2), in_order(3)];
+
+const fn in_order(vectors: usize) -> [i8; 64] {
+    let mut order = [0; 64];
+    let mut column = 0;
+    while column < 16 * vectors {
+        let (vector, element) = (column / 16, column % 16);
+        order[column] = (element / 4 * 16 + vector * 4 + element % 4) as i8;
+        column += 1;
+    }
+    order
+}
+
+/// Calls `$kernel::<rows, vectors>` for the tile's rows and width.
+macro_rules! for_tile {
+    ($rows:expr, $width:expr, $kernel:ident $arguments:tt) => {
+        match $width {
+            16 => for_rows!($rows, 1, $kernel $arguments, 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
+            32 => for_rows!($rows, 2, $kernel $arguments, 1 2 3 4 5 6 7 8 9 10 11 12),
+            48 => for_rows!($rows, 3, $kernel $arguments, 1 2 3 4 5 6 7 8),
+            _ => for_rows!($rows, 4, $kernel $arguments, 1 2 3 4 5 6),
+        }
+    };
+}
+
+macro_rules! for_rows {
+    ($rows:expr, $vectors:literal, $kernel:ident $arguments:tt, $($count:literal)*) => {
+        match $rows {
+            // SAFETY: the token proves the features.
+            $($count => unsafe { $kernel::<$count, $vectors> $arguments },)*
+            rows => unreachable!("tile of {rows} rows"),
+        }
+    };
+}
+
+/// As [`crate::portable::product_i8`], same bits.
+pub(crate) fn product_i8(
+    _: Avx512,
+    packed: &PackedI8,
+    window: &Window<u8>,
+    rows: usize,
+    block: usize,
+    output: &mut [i8],
+    pitch: usize,
+) {
+    for_tile!(
+        rows,
+        packed.tile.width,
+        tile_of_i8(packed, window, block, output, pitch)
+    );
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512vbmi")]
+fn tile_of_i8<const MR: usize, const NV: usize>(
+    packed: &PackedI8,
+    window: &Window<u8>,
+    block: usize,
+    output: &mut [i8],
+    pitch: usize,
+) {
+    let (width, columns) = (16 * NV, packed.block_columns(block));
+    window.check(MR, packed.segments.taps(), packed.groups() * 4);
+    assert!(
+        (MR - 1) * pitch + columns <= output.len(),
+        "tile exceeds the output"
+    );
+
+    let mut accumulators = [[_mm512_setzero_si512(); NV]; MR];
+    let (bias, _) = packed.bias[block * width..].as_chunks::<16>();
+    for row in &mut accumulators {
+        for (accumulator, bias) in row.iter_mut().zip(bias) {
+            *accumulator = load_i32(bias);
+        }
+    }
+
+    let (weights, _) = packed.block(block).as_chunks::<64>();
+    let mut weights = weights.chunks_exact(NV);
+    for y in 0..packed.segments.rows {
+        for x in 0..packed.segments.columns {
+            let start = window.offset + y * window.row + x * window.column;
+            for (group, vectors) in (0..packed.groups()).zip(&mut weights) {
+                let mut loaded = [_mm512_setzero_si512(); NV];
+                for (loaded, vector) in loaded.iter_mut().zip(vectors) {
+                    *loaded = load_bytes(vector);
+                }
+                for (i, row) in accumulators.iter_mut().enumerate() {
+                    // SAFETY: `check` found that pixel `i < MR` has 4 * groups bytes at this segment's start.
+                    let bytes = unsafe {
+                        let first = window
+                            .data
+                            .as_ptr()
+                            .add(start + i * window.pixel + 4 * group);
+                        first.cast::<i32>().read_unaligned()
+                    };
+                    let input = _mm512_set1_epi32(bytes);
+                    for (accumulator, &vector) in row.iter_mut().zip(&loaded) {
+                        *accumulator = _mm512_dpbusd_epi32(*accumulator, input, vector);
+                    }
+                }
+            }
+        }
+    }
+
+    let Some(stage) = Stage::<NV>::load(&packed.stage, block * width) else {
+        return store_scalar(packed, &accumulators, block, output, pitch);
+    };
+    let order = load_bytes(&IN_ORDER[if NV < 4 { NV - 1 } else { 0 }]);
+    let present = u64::MAX >> (64 - columns);
+    for (i, row) in accumulators.iter().enumerate() {
+        let mut bytes = stage.apply(row);
+        if NV < 4 {
+            bytes = _mm512_permutexvar_epi8(order, bytes);
+        }
+        // SAFETY: the assertion above leaves `columns` elements from row `i`'s start, and only those are written.
+        unsafe {
+            let target = output.as_mut_ptr().add(i * pitch);
+            if columns == 64 {
+                _mm512_storeu_si512(target.cast(), bytes);
+            } else if columns == 32 {
+                _mm256_storeu_si256(target.cast(), _mm512_castsi512_si256(bytes));
+            } else {
+                _mm512_mask_storeu_epi8(target, present, bytes);
+            }
+        }
+    }
+}
+
+/// The output stage one accumulator at a time, for the rounding that has no vector form here.
+#[cold]
+fn store_scalar<const MR: usize, const NV: usize>(
+    packed: &PackedI8,
+    accumulators: &[[__m512i; NV]; MR],
+    block: usize,
+    output: &mut [i8],
+    pitch: usize,
+) {
+    let first = block * packed.tile.width;
+    for (i, row) in accumulators.iter().enumerate() {
+        // SAFETY: a vector of 512 bits is 16 integers, and every bit pattern is one.
+        let values = row.map(|vector| unsafe { std::mem::transmute::<__m512i, [i32; 16]>(vector) });
+        let output = &mut output[i * pitch..][..packed.block_columns(block)];
+        for (column, output) in output.iter_mut().enumerate() {
+            let position = packed.position(column);
+            *output = packed
+                .stage
+                .apply(first + position, values.as_flattened()[position]);
+        }
+    }
+}
+
+/// As [`crate::portable::product_f32`], but each product and its addition round once.
+pub(crate) fn product_f32(
+    _: Avx512,
+    packed: &PackedF32,
+    window: &Window<f32>,
+    rows: usize,
+    block: usize,
+    output: &mut [f32],
+    pitch: usize,
+) {
+    for_tile!(
+        rows,
+        packed.tile.width,
+        tile_of_f32(packed, window, block, output, pitch)
+    );
+}
+
+#[target_feature(enable = "avx512f,avx512vl")]
+fn tile_of_f32<const MR: usize, const NV: usize>(
+    packed: &PackedF32,
+    window: &Window<f32>,
+    block: usize,
+    output: &mut [f32],
+    pitch: usize,
+) {
+    let (width, columns) = (16 * NV, packed.block_columns(block));
+    window.check(MR, packed.segments.taps(), packed.segments.len);
+    assert!(
+        (MR - 1) * pitch + columns <= output.len(),
+        "tile exceeds the output"
+    );
+
+    let mut sums = [[_mm512_setzero_ps(); NV]; MR];
+    let (bias, _) = packed.bias[block * width..].as_chunks::<16>();
+    for row in &mut sums {
+        for (sum, bias) in row.iter_mut().zip(bias) {
+            *sum = load_f32(bias);
+        }
+    }
+
+    let (weights, _) = packed.block(block).as_chunks::<16>();
+    let mut weights = weights.chunks_exact(NV);
+    for y in 0..packed.segments.rows {
+        for x in 0..packed.segments.columns {
+            let start = window.offset + y * window.row + x * window.column;
+            for (element, vectors) in (0..packed.segments.len).zip(&mut weights) {
+                let mut loaded = [_mm512_setzero_ps(); NV];
+                for (loaded, vector) in loaded.iter_mut().zip(vectors) {
+                    *loaded = load_f32(vector);
+                }
+                for (i, row) in sums.iter_mut().enumerate() {
+                    // SAFETY: `check` found that pixel `i < MR` has `len` elements at this segment's start.
+                    let input = unsafe {
+                        *window
+                            .data
+                            .get_unchecked(start + i * window.pixel + element)
+                    };
+                    let input = _mm512_set1_ps(input);
+                    for (sum, &vector) in row.iter_mut().zip(&loaded) {
+                        *sum = _mm512_fmadd_ps(input, vector, *sum);
+                    }
+                }
+            }
+        }
+    }
+
+    let (min, max) = (
+        _mm512_set1_ps(packed.clamp.0),
+        _mm512_set1_ps(packed.clamp.1),
+    );
+    for (i, row) in sums.iter().enumerate() {
+        for (j, &sum) in row.iter().enumerate() {
+            let Some(left @ 1..) = columns.checked_sub(16 * j) else {
+                break;
+            };
+            let present = if left < 16 { (1 << left) - 1 } else { u16::MAX };
+            // Both return their second operand for a NaN.
+            let clamped = _mm512_min_ps(max, _mm512_max_ps(min, sum));
+            // SAFETY: the assertion above leaves `columns` elements from row `i`'s start, and only those are written.
+            unsafe {
+                _mm512_mask_storeu_ps(
+                    output.as_mut_ptr().add(i * pitch + 16 * j),
+                    present,
+                    clamped,
+                )
+            };
+        }
+    }
+}
