@@ -7,7 +7,7 @@ use std::ops::Range;
 use crate::avx2;
 #[cfg(target_arch = "x86_64")]
 use crate::avx512;
-use crate::geometry::{Clip, ConvGeometry, Run, Window};
+use crate::geometry::{ConvGeometry, Run, Window};
 use crate::{Isa, OutputStage, parallel, portable};
 
 /// Pixels of a run, so that its input stays in cache from one block of channels to the next.
@@ -278,7 +278,7 @@ impl DepthwiseI8 {
         } else {
             let window = self.copy(run, input, signed(copy));
             let columns_read = geometry.columns(run.len);
-            let clip = Clip {
+            let clip = crate::geometry::Clip {
                 columns: columns_read,
                 left: 0,
                 first: 0,

@@ -70,13 +70,14 @@ impl Isa {
 
     /// All sets that this machine can run, slowest first.
     pub fn all() -> Vec<Self> {
-        let mut all = vec![Self::Portable];
-        #[cfg(target_arch = "x86_64")]
-        {
-            //all.extend(Avx2::detect().map(Self::Avx2));
-            all.extend(Avx512::detect().map(Self::Avx512));
-        }
-        all
+        let all = [
+            Some(Self::Portable),
+            #[cfg(target_arch = "x86_64")]
+            Avx2::detect().map(Self::Avx2),
+            #[cfg(target_arch = "x86_64")]
+            Avx512::detect().map(Self::Avx512),
+        ];
+        all.into_iter().flatten().collect()
     }
 
     /// The name that `BANTAM_ISA` takes.

@@ -15,6 +15,14 @@ mod geometry;
 mod isa;
 pub mod parallel;
 mod portable;
+#[cfg_attr(
+    not(target_arch = "x86_64"),
+    allow(
+        dead_code,
+        unused_variables,
+        reason = "forms and orders that only vector sets use"
+    )
+)]
 mod product;
 pub mod requantize;
 #[cfg(test)]

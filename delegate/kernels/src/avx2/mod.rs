@@ -1,56 +1,62 @@
-//! Stub.
+//! AVX2 loops. Int8 activations are stored as int16 and weights widened when loaded: the 8-bit multiply-add of this set
+//! saturates, the 16-bit one (`vpmaddwd`) is exact. Each function's token proves the features that its loop is compiled for.
+
+mod depthwise;
+mod product;
+mod stage;
+
+use std::arch::x86_64::*;
+
+pub(crate) use depthwise::{depthwise_f32, depthwise_i8, pack_depthwise_i8};
+pub(crate) use product::{TILE_F32, TILE_I8, product_f32, product_i8};
+
 use crate::Avx2;
-use crate::depthwise::*;
-use crate::geometry::*;
-use crate::product::*;
-pub(crate) const TILE_I8: Tile = Tile { rows: 4, width: 16 };
-pub(crate) const TILE_F32: Tile = Tile { rows: 4, width: 16 };
-pub(crate) fn tile_i8(_: usize) -> Tile {
-    TILE_I8
+
+/// The portable loop, compiled for these vectors.
+pub(crate) fn store_wide(_: Avx2, source: &[i8], target: &mut [u8]) {
+    #[target_feature(enable = "avx2")]
+    fn inner(source: &[i8], target: &mut [u8]) {
+        crate::portable::store_wide(source, target);
+    }
+    // SAFETY: the token proves the features.
+    unsafe { inner(source, target) }
 }
-pub(crate) fn tile_f32(_: usize) -> Tile {
-    TILE_F32
+
+/// Loads 16 bytes and widens them to int16.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn load_widened(bytes: &[i8; 16]) -> __m256i {
+    // SAFETY: the reference is to 16 readable bytes; the load needs no alignment.
+    _mm256_cvtepi8_epi16(unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) })
 }
-pub(crate) fn product_i8(
-    _: Avx2,
-    _: &PackedI8,
-    _: &Window<u8>,
-    _: usize,
-    _: usize,
-    _: &mut [i8],
-    _: usize,
-) {
-    unimplemented!()
+
+/// Loads 8 integers.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn load_i32(values: &[i32; 8]) -> __m256i {
+    // SAFETY: the reference is to 32 readable bytes; the load needs no alignment.
+    unsafe { _mm256_loadu_si256(values.as_ptr().cast()) }
 }
-pub(crate) fn product_f32(
-    _: Avx2,
-    _: &PackedF32,
-    _: &Window<f32>,
-    _: usize,
-    _: usize,
-    _: &mut [f32],
-    _: usize,
-) {
-    unimplemented!()
+
+/// Loads 8 floats.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn load_f32(values: &[f32; 8]) -> __m256 {
+    // SAFETY: the reference is to 32 readable bytes; the load needs no alignment.
+    unsafe { _mm256_loadu_ps(values.as_ptr()) }
 }
-pub(crate) fn depthwise_f32(
-    _: Avx2,
-    _: &PackedDepthwiseF32,
-    _: &Window<f32>,
-    _: usize,
-    _: &mut [f32],
-) {
-    unimplemented!()
-}
-pub(crate) fn store_biased(_: Avx2, s: &[i8], t: &mut [u8]) {
-    crate::portable::store_biased(s, t)
-}
-pub(crate) fn store_wide(_: Avx2, s: &[i8], t: &mut [u8]) {
-    crate::portable::store_wide(s, t)
-}
-pub(crate) fn pack_depthwise_i8(_: &PackedDepthwiseI8) -> PackedDepthwiseI8 {
-    unimplemented!()
-}
-pub(crate) fn depthwise_i8(_: Avx2, _: &PackedDepthwiseI8, _: &Window<i8>, _: usize, _: &mut [i8]) {
-    unimplemented!()
+
+/// Stores as many floats as `target` has, at most 8.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn store_f32(values: __m256, target: &mut [f32]) {
+    if let Some(target) = target.first_chunk_mut::<8>() {
+        // SAFETY: the reference is to 32 writable bytes; the store needs no alignment.
+        unsafe { _mm256_storeu_ps(target.as_mut_ptr(), values) };
+    } else {
+        // SAFETY: a vector of 256 bits is 8 floats, and every bit pattern is one.
+        let values: [f32; 8] = unsafe { std::mem::transmute(values) };
+        let len = target.len();
+        target.copy_from_slice(&values[..len]);
+    }
 }

@@ -1,0 +1,189 @@
+//! Depthwise convolutions, by blocks of channels. Int8 multiplies and adds two taps at a time.
+
+use std::arch::x86_64::*;
+
+use super::stage::{Stage, position};
+use super::{load_f32, load_i32, load_widened, store_f32};
+use crate::Avx2;
+use crate::depthwise::{PackedDepthwiseF32, PackedDepthwiseI8};
+use crate::geometry::Window;
+
+/// Channels of an int8 block.
+const BLOCK: usize = 16;
+
+/// Orders weights by block, pair of taps, position, tap; bias and stage by block and position.
+pub(crate) fn pack_depthwise_i8(plain: &PackedDepthwiseI8) -> PackedDepthwiseI8 {
+    let (depth, padded) = (plain.depth, plain.depth.next_multiple_of(BLOCK));
+    let pairs = (plain.filter_h * plain.filter_w).div_ceil(2);
+    let mut weights = vec![0; padded * pairs * 2];
+    let mut bias = vec![0; padded];
+    let mut order = vec![None; padded];
+    for channel in 0..depth {
+        let (block, position) = (channel / BLOCK, position(channel % BLOCK));
+        bias[block * BLOCK + position] = plain.bias[channel];
+        order[block * BLOCK + position] = Some(channel);
+        for tap in 0..plain.filter_h * plain.filter_w {
+            let pair = block * pairs + tap / 2;
+            weights[(pair * BLOCK + position) * 2 + tap % 2] = plain.weights[tap * depth + channel];
+        }
+    }
+    PackedDepthwiseI8 {
+        weights,
+        bias,
+        stage: plain.stage.select(padded, |i| order[i]),
+        ..*plain
+    }
+}
+
+/// As [`crate::portable::depthwise_i8`], same bits.
+pub(crate) fn depthwise_i8(
+    _: Avx2,
+    packed: &PackedDepthwiseI8,
+    window: &Window<i8>,
+    pixels: usize,
+    output: &mut [i8],
+) {
+    let mut first = 0;
+    while first < pixels {
+        let (rest, output) = (window.skip(first), &mut output[first * packed.depth..]);
+        if pixels - first >= 4 {
+            // SAFETY: the token proves the features.
+            unsafe { pixels_of_i8::<4>(packed, &rest, output) };
+            first += 4;
+        } else {
+            // SAFETY: the token proves the features.
+            unsafe { pixels_of_i8::<1>(packed, &rest, output) };
+            first += 1;
+        }
+    }
+}
+
+/// `PIXELS` pixels, so that weights that are loaded are used as often.
+#[target_feature(enable = "avx2,fma")]
+fn pixels_of_i8<const PIXELS: usize>(
+    packed: &PackedDepthwiseI8,
+    window: &Window<i8>,
+    output: &mut [i8],
+) {
+    let (depth, taps) = (packed.depth, packed.filter_h * packed.filter_w);
+    window.check(PIXELS, (packed.filter_h, packed.filter_w), depth);
+    let pairs = taps.div_ceil(2);
+    let (bias, _) = packed.bias.as_chunks::<8>();
+    let (weights, _) = packed.weights.as_chunks::<16>();
+    for block in 0..depth.div_ceil(BLOCK) {
+        let channels = BLOCK.min(depth - block * BLOCK);
+        let mut sums = [[load_i32(&bias[2 * block]), load_i32(&bias[2 * block + 1])]; PIXELS];
+        let (weights, _) = weights[2 * pairs * block..][..2 * pairs].as_chunks::<2>();
+        for (pair, [low, high]) in weights.iter().enumerate() {
+            let (low, high) = (load_widened(low), load_widened(high));
+            // The last tap of an odd number is paired with itself, at weight 0.
+            let starts = [2 * pair, (2 * pair + 1).min(taps - 1)].map(|tap| {
+                let (y, x) = (tap / packed.filter_w, tap % packed.filter_w);
+                window.offset + y * window.row + x * window.column + block * BLOCK
+            });
+            for (pixel, sum) in sums.iter_mut().enumerate() {
+                let [a, b] = starts.map(|start| start + pixel * window.pixel);
+                let (a, b) = (
+                    load_channels(window.data, a, channels),
+                    load_channels(window.data, b, channels),
+                );
+                sum[0] =
+                    _mm256_add_epi32(sum[0], _mm256_madd_epi16(_mm256_unpacklo_epi16(a, b), low));
+                sum[1] =
+                    _mm256_add_epi32(sum[1], _mm256_madd_epi16(_mm256_unpackhi_epi16(a, b), high));
+            }
+        }
+        let stage = Stage::load(&packed.stage, block * BLOCK);
+        for (pixel, &sum) in sums.iter().enumerate() {
+            stage.store(
+                sum,
+                &mut output[pixel * depth + block * BLOCK..][..channels],
+            );
+        }
+    }
+}
+
+/// Widens `channels` channels from index `start`, at most [`BLOCK`]; the rest is 0.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn load_channels(data: &[i8], start: usize, channels: usize) -> __m256i {
+    match data[start..][..channels].first_chunk() {
+        Some(all) => load_widened(all),
+        None => {
+            let mut some = [0; BLOCK];
+            some[..channels].copy_from_slice(&data[start..][..channels]);
+            load_widened(&some)
+        }
+    }
+}
+
+/// As [`crate::portable::depthwise_f32`], but each product and its addition round once.
+pub(crate) fn depthwise_f32(
+    _: Avx2,
+    packed: &PackedDepthwiseF32,
+    window: &Window<f32>,
+    pixels: usize,
+    output: &mut [f32],
+) {
+    let mut first = 0;
+    while first < pixels {
+        let (rest, output) = (window.skip(first), &mut output[first * packed.depth..]);
+        if pixels - first >= 4 {
+            // SAFETY: the token proves the features.
+            unsafe { pixels_of_f32::<4>(packed, &rest, output) };
+            first += 4;
+        } else {
+            // SAFETY: the token proves the features.
+            unsafe { pixels_of_f32::<1>(packed, &rest, output) };
+            first += 1;
+        }
+    }
+}
+
+/// `PIXELS` pixels, so that each weight that is loaded is used as often.
+#[target_feature(enable = "avx2,fma")]
+fn pixels_of_f32<const PIXELS: usize>(
+    packed: &PackedDepthwiseF32,
+    window: &Window<f32>,
+    output: &mut [f32],
+) {
+    let depth = packed.depth;
+    let (min, max) = (
+        _mm256_set1_ps(packed.clamp.0),
+        _mm256_set1_ps(packed.clamp.1),
+    );
+    for channel in (0..depth).step_by(8) {
+        let channels = 8.min(depth - channel);
+        let mut sums = [load_floats(&packed.bias, channel, channels); PIXELS];
+        for y in 0..packed.filter_h {
+            for x in 0..packed.filter_w {
+                let tap = (y * packed.filter_w + x) * depth;
+                let weights = load_floats(&packed.weights, tap + channel, channels);
+                let start = window.offset + y * window.row + x * window.column + channel;
+                for (pixel, sum) in sums.iter_mut().enumerate() {
+                    let input = load_floats(window.data, start + pixel * window.pixel, channels);
+                    *sum = _mm256_fmadd_ps(input, weights, *sum);
+                }
+            }
+        }
+        for (pixel, &sum) in sums.iter().enumerate() {
+            // Both return their second operand for a NaN.
+            let clamped = _mm256_min_ps(max, _mm256_max_ps(min, sum));
+            store_f32(clamped, &mut output[pixel * depth + channel..][..channels]);
+        }
+    }
+}
+
+/// `count` floats from index `start`, at most 8; the rest is 0.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn load_floats(data: &[f32], start: usize, count: usize) -> __m256 {
+    match data[start..][..count].first_chunk() {
+        Some(all) => load_f32(all),
+        None => {
+            let mut some = [0.0; 8];
+            some[..count].copy_from_slice(&data[start..][..count]);
+            load_f32(&some)
+        }
+    }
+}
