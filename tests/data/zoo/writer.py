@@ -18,6 +18,7 @@ PAD = {"same": 0, "valid": 1}
 VERSION_1 = {
     "RESHAPE", "SQUEEZE", "EXPAND_DIMS", "PRELU", "HARD_SWISH", "SHAPE", "RELU_N1_TO_1", "CAST", "TILE",
     "SPACE_TO_BATCH_ND", "BATCH_TO_SPACE_ND", "QUANTIZE",
+    "DEPTH_TO_SPACE",
 }
 
 
