@@ -3,6 +3,7 @@
 
 use std::ops::Range;
 
+use crate::aligned::Aligned;
 #[cfg(target_arch = "x86_64")]
 use crate::avx2;
 #[cfg(target_arch = "x86_64")]
@@ -20,7 +21,7 @@ pub(crate) struct PackedDepthwiseI8 {
     /// Channels.
     pub depth: usize,
     /// Tap, channel; or the order of the set's `pack_depthwise_i8`.
-    pub weights: Vec<i8>,
+    pub weights: Aligned<i8>,
     /// In the order that the set accumulates channels in.
     pub bias: Vec<i32>,
     /// In the order of `bias`.
@@ -34,7 +35,7 @@ pub(crate) struct PackedDepthwiseF32 {
     /// Channels.
     pub depth: usize,
     /// Tap, channel.
-    pub weights: Vec<f32>,
+    pub weights: Aligned<f32>,
     /// One for each channel.
     pub bias: Vec<f32>,
     /// Smallest and largest output.
@@ -122,7 +123,7 @@ impl DepthwiseI8 {
             filter_h: geometry.filter_h,
             filter_w: geometry.filter_w,
             depth,
-            weights: weights.to_vec(),
+            weights: weights.to_vec().into(),
             bias: folded,
             stage: stage.broadcast(depth),
         };
@@ -338,7 +339,7 @@ impl DepthwiseF32 {
             filter_h,
             filter_w,
             depth,
-            weights: weights.to_vec(),
+            weights: weights.to_vec().into(),
             bias,
             clamp,
         };

@@ -5,6 +5,7 @@
 //! Lengths that do not match the shapes panic; the caller has checked them. [`Isa`] picks the set of loops; the integer ones
 //! give the same bits in every set, for every number of threads.
 
+mod aligned;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]

@@ -3,6 +3,7 @@
 
 use std::ops::Range;
 
+use crate::aligned::Aligned;
 use crate::geometry::Window;
 use crate::{Isa, OutputStage, portable};
 #[cfg(target_arch = "x86_64")]
@@ -127,7 +128,7 @@ pub(crate) struct PackedI8 {
     /// Columns.
     pub n: usize,
     /// Block of `tile.width` columns, segment, group, position, element; zeros fill up segments and blocks.
-    pub weights: Vec<i8>,
+    pub weights: Aligned<i8>,
     /// Block, position.
     pub bias: Vec<i32>,
     /// In the order of `bias`.
@@ -188,7 +189,7 @@ impl PackedI8 {
             form,
             segments,
             n,
-            weights: packed,
+            weights: packed.into(),
             bias: packed_bias,
             stage,
         }
@@ -283,7 +284,7 @@ pub(crate) struct PackedF32 {
     /// Columns.
     pub n: usize,
     /// Block of `tile.width` columns, depth, column.
-    pub weights: Vec<f32>,
+    pub weights: Aligned<f32>,
     /// Block, column.
     pub bias: Vec<f32>,
     /// Smallest and largest output.
@@ -323,7 +324,7 @@ impl PackedF32 {
             tile,
             segments,
             n,
-            weights: packed,
+            weights: packed.into(),
             bias: packed_bias,
             clamp,
         }

@@ -28,7 +28,7 @@ pub(crate) fn pack_depthwise_i8(plain: &PackedDepthwiseI8) -> PackedDepthwiseI8 
         }
     }
     PackedDepthwiseI8 {
-        weights,
+        weights: weights.into(),
         bias,
         stage: plain.stage.select(padded, |i| order[i]),
         ..*plain

@@ -5,7 +5,8 @@
 use std::arch::x86_64::*;
 
 use super::stage::Stage;
-use super::{load_bytes, load_i32};
+use super::{load_bytes, load_i32, store_bytes, store_f32};
+use crate::aligned::{LINE, line_start};
 use crate::depthwise::{PackedDepthwiseF32, PackedDepthwiseI8};
 use crate::geometry::{Clip, Window};
 use crate::product::interleaved_position;
@@ -46,7 +47,7 @@ fn row_groups(packed: &PackedDepthwiseI8) -> usize {
 
 /// Bytes of scratch for interleaved columns, for `columns` input columns.
 pub(crate) fn depthwise_columns_len(packed: &PackedDepthwiseI8, columns: usize) -> usize {
-    columns * row_groups(packed) * COLUMN
+    columns * row_groups(packed) * COLUMN + LINE
 }
 
 /// Orders weights by block, group of filter rows, filter column, vector, channel, row; bias and stage by block and position.
@@ -68,7 +69,7 @@ pub(crate) fn pack_depthwise_i8(plain: &PackedDepthwiseI8) -> PackedDepthwiseI8 
         }
     }
     PackedDepthwiseI8 {
-        weights,
+        weights: weights.into(),
         bias,
         stage: plain.stage.select(padded, |i| order[i]),
         ..*plain
@@ -84,7 +85,8 @@ pub(crate) fn depthwise_i8(
     columns: &mut [u8],
     output: &mut [i8],
 ) {
-    let (columns, _) = columns.as_chunks_mut::<COLUMN>();
+    let start = line_start(columns);
+    let (columns, _) = columns[start..].as_chunks_mut::<COLUMN>();
     for block in 0..packed.depth.div_ceil(BLOCK) {
         let channels = BLOCK.min(packed.depth - block * BLOCK);
         for group in 0..row_groups(packed) {
@@ -213,7 +215,6 @@ fn sum_block(
         *loaded = load_i32(bias);
     }
     let stage = Stage::<4>::load(&packed.stage, block * BLOCK);
-    let present = u64::MAX >> (64 - channels);
     let taps: Option<&[[i8; COLUMN]; 3]> = if groups == 1 {
         weights.try_into().ok()
     } else {
@@ -238,16 +239,7 @@ fn sum_block(
         }
         let output = &mut output[pixel * packed.depth + block * BLOCK..][..channels];
         match &stage {
-            Some(stage) => {
-                // SAFETY: `output` has `channels` elements, and only those are written.
-                unsafe {
-                    _mm512_mask_storeu_epi8(
-                        output.as_mut_ptr(),
-                        present,
-                        stage.apply(&accumulators),
-                    )
-                };
-            }
+            Some(stage) => store_bytes(stage.apply(&accumulators), output),
             None => store_scalar(&packed.stage, block, &accumulators, output),
         }
     }
@@ -290,10 +282,6 @@ pub(crate) fn depthwise_f32(
     output: &mut [f32],
 ) {
     window.check(pixels, (packed.filter_h, packed.filter_w), packed.depth);
-    assert!(
-        pixels * packed.depth <= output.len(),
-        "run exceeds the output"
-    );
     let mut first = 0;
     while first < pixels {
         let (rest, output) = (window.skip(first), &mut output[first * packed.depth..]);
@@ -318,7 +306,6 @@ fn pixels_of_f32<const PIXELS: usize>(
 ) {
     let depth = packed.depth;
     window.check(PIXELS, (packed.filter_h, packed.filter_w), depth);
-    assert!(PIXELS * depth <= output.len(), "run exceeds the output");
     assert!(
         packed.weights.len() == packed.filter_h * packed.filter_w * depth
             && packed.bias.len() == depth
@@ -351,14 +338,10 @@ fn pixels_of_f32<const PIXELS: usize>(
         for (pixel, &sum) in sums.iter().enumerate() {
             // Both return their second operand for a NaN.
             let clamped = _mm512_min_ps(max, _mm512_max_ps(min, sum));
-            // SAFETY: the assertion gives each pixel `depth` outputs, and only present channels are written.
-            unsafe {
-                _mm512_mask_storeu_ps(
-                    output.as_mut_ptr().add(pixel * depth + channel),
-                    present,
-                    clamped,
-                )
-            };
+            store_f32(
+                clamped,
+                &mut output[pixel * depth + channel..][..(depth - channel).min(16)],
+            );
         }
     }
 }

@@ -47,3 +47,42 @@ fn load_f32(values: &[f32; 16]) -> __m512 {
     // SAFETY: the reference is to 64 readable bytes; the load needs no alignment.
     unsafe { _mm512_loadu_ps(values.as_ptr()) }
 }
+
+/// Stores the first `target.len()` bytes, at most 64. A masked store is slow on some processors, so only odd lengths use one.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+fn store_bytes(bytes: __m512i, target: &mut [i8]) {
+    let start = target.as_mut_ptr();
+    let low = _mm512_castsi512_si256(bytes);
+    match target.len() {
+        // SAFETY: 64 bytes are writable; the store needs no alignment.
+        64 => unsafe { _mm512_storeu_si512(start.cast(), bytes) },
+        // SAFETY: 48 bytes are writable.
+        48 => unsafe {
+            _mm256_storeu_si256(start.cast(), low);
+            _mm_storeu_si128(start.add(32).cast(), _mm512_extracti32x4_epi32::<2>(bytes));
+        },
+        // SAFETY: 32 bytes are writable.
+        32 => unsafe { _mm256_storeu_si256(start.cast(), low) },
+        // SAFETY: 16 bytes are writable.
+        16 => unsafe { _mm_storeu_si128(start.cast(), _mm256_castsi256_si128(low)) },
+        0 => {}
+        // SAFETY: only bytes of the mask are written, and the slice has as many.
+        len => unsafe { _mm512_mask_storeu_epi8(start, u64::MAX >> (64 - len.min(64)), bytes) },
+    }
+}
+
+/// Stores the first `target.len()` floats, at most 16.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn store_f32(values: __m512, target: &mut [f32]) {
+    match target.len() {
+        // SAFETY: 16 floats are writable; the store needs no alignment.
+        16 => unsafe { _mm512_storeu_ps(target.as_mut_ptr(), values) },
+        0 => {}
+        // SAFETY: only floats of the mask are written, and the slice has as many.
+        len => unsafe {
+            _mm512_mask_storeu_ps(target.as_mut_ptr(), u16::MAX >> (16 - len.min(16)), values)
+        },
+    }
+}

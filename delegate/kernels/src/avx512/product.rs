@@ -3,7 +3,7 @@
 use std::arch::x86_64::*;
 
 use super::stage::Stage;
-use super::{load_bytes, load_f32, load_i32};
+use super::{load_bytes, load_f32, load_i32, store_bytes, store_f32};
 use crate::Avx512;
 use crate::geometry::Window;
 use crate::product::{PackedF32, PackedI8, Tile};
@@ -105,10 +105,6 @@ fn tile_of_i8<const MR: usize, const NV: usize>(
 ) {
     let (width, columns) = (16 * NV, packed.block_columns(block));
     window.check(MR, packed.segments.taps(), packed.groups() * 4);
-    assert!(
-        (MR - 1) * pitch + columns <= output.len(),
-        "tile exceeds the output"
-    );
 
     let mut accumulators = [[_mm512_setzero_si512(); NV]; MR];
     let (bias, _) = packed.bias[block * width..].as_chunks::<16>();
@@ -150,23 +146,12 @@ fn tile_of_i8<const MR: usize, const NV: usize>(
         return store_scalar(packed, &accumulators, block, output, pitch);
     };
     let order = load_bytes(&IN_ORDER[if NV < 4 { NV - 1 } else { 0 }]);
-    let present = u64::MAX >> (64 - columns);
     for (i, row) in accumulators.iter().enumerate() {
         let mut bytes = stage.apply(row);
         if NV < 4 {
             bytes = _mm512_permutexvar_epi8(order, bytes);
         }
-        // SAFETY: the assertion above leaves `columns` elements from row `i`'s start, and only those are written.
-        unsafe {
-            let target = output.as_mut_ptr().add(i * pitch);
-            if columns == 64 {
-                _mm512_storeu_si512(target.cast(), bytes);
-            } else if columns == 32 {
-                _mm256_storeu_si256(target.cast(), _mm512_castsi512_si256(bytes));
-            } else {
-                _mm512_mask_storeu_epi8(target, present, bytes);
-            }
-        }
+        store_bytes(bytes, &mut output[i * pitch..][..columns]);
     }
 }
 
@@ -220,10 +205,6 @@ fn tile_of_f32<const MR: usize, const NV: usize>(
 ) {
     let (width, columns) = (16 * NV, packed.block_columns(block));
     window.check(MR, packed.segments.taps(), packed.segments.len);
-    assert!(
-        (MR - 1) * pitch + columns <= output.len(),
-        "tile exceeds the output"
-    );
 
     let mut sums = [[_mm512_setzero_ps(); NV]; MR];
     let (bias, _) = packed.bias[block * width..].as_chunks::<16>();
@@ -264,21 +245,10 @@ fn tile_of_f32<const MR: usize, const NV: usize>(
         _mm512_set1_ps(packed.clamp.1),
     );
     for (i, row) in sums.iter().enumerate() {
-        for (j, &sum) in row.iter().enumerate() {
-            let Some(left @ 1..) = columns.checked_sub(16 * j) else {
-                break;
-            };
-            let present = if left < 16 { (1 << left) - 1 } else { u16::MAX };
+        let output = &mut output[i * pitch..][..columns];
+        for (&sum, output) in row.iter().zip(output.chunks_mut(16)) {
             // Both return their second operand for a NaN.
-            let clamped = _mm512_min_ps(max, _mm512_max_ps(min, sum));
-            // SAFETY: the assertion above leaves `columns` elements from row `i`'s start, and only those are written.
-            unsafe {
-                _mm512_mask_storeu_ps(
-                    output.as_mut_ptr().add(i * pitch + 16 * j),
-                    present,
-                    clamped,
-                )
-            };
+            store_f32(_mm512_min_ps(max, _mm512_max_ps(min, sum)), output);
         }
     }
 }
