@@ -139,7 +139,7 @@ def picking(zoo):
         ("ellipsis", BOTH, (2, 3, 4, 5), (1, 0, 1), (2, 0, 4), (1, 1, 2), {"ellipsisMask": 0b010}),
         ("ellipsis_shrink", BOTH, (2, 3, 4, 5), (0, 2), (0, 3), (1, 1), {"ellipsisMask": 0b01, "shrinkAxisMask": 0b10}),
         ("new_axis", BOTH, (3, 4, 5), (0, 0, 1), (0, 3, 4), (1, 2, 1), {"newAxisMask": 0b001}),
-        ("new_axis_ellipsis", BOTH, (3, 4), (0, 0, 0), (0, 0, 0), (1, 1, 1), {"newAxisMask": 0b100, "ellipsisMask": 0b001}),
+        ("new_axis_ellipsis", BOTH, (3, 4), (0, 1, 0), (0, 3, 0), (1, 1, 1), {"newAxisMask": 0b100, "ellipsisMask": 0b001}),
         ("fewer_than_rank", BOTH, (4, 3, 5), (1,), (3,), (1,), {}),
         ("rank5", BOTH, (2, 3, 2, 4, 3), (0, 1, 0, 0, 0), (2, 3, 2, 4, 3), (1, 1, 1, 2, 2), {}),
     )):
