@@ -45,7 +45,7 @@ mod tests {
             let source: Vec<i32> = (0..len).collect();
             let aligned = Aligned::from(source.clone());
             assert_eq!(*aligned, source);
-            assert!(len == 0 || aligned.as_ptr() as usize % LINE == 0);
+            assert!(len == 0 || (aligned.as_ptr() as usize).is_multiple_of(LINE));
         }
     }
 }

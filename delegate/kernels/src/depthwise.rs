@@ -70,6 +70,9 @@ fn check(geometry: &ConvGeometry) {
 
 /// Copies pixels with each of their channels `multiplier` times.
 fn repeat_channels<T: Copy>(multiplier: usize, source: &[T], target: &mut [T]) {
+    if multiplier == 1 {
+        return target.copy_from_slice(source);
+    }
     for (target, &x) in target.chunks_exact_mut(multiplier).zip(source) {
         target.fill(x);
     }
@@ -441,6 +444,7 @@ mod tests {
             geometry((1, 2, 2, 96), (5, 5, 96), (1, 1, 2, 1)),
             geometry((1, 4, 4, 20), (1, 1, 20), (3, 1, 0, 1)),
             geometry((1, 1, 9, 40), (1, 9, 40), (1, 1, 4, 1)),
+            geometry((1, 3, 40, 80), (1, 1, 80), (1, 1, 35, 1)),
         ]
     }
 

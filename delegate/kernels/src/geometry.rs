@@ -174,6 +174,18 @@ impl<T> Window<'_, T> {
         }
     }
 
+    /// Where the taps of the first pixel start, in order.
+    #[cfg(target_arch = "x86_64")]
+    pub fn taps(&self, rows: usize, columns: usize) -> impl Iterator<Item = usize> {
+        let Self {
+            offset,
+            row,
+            column,
+            ..
+        } = *self;
+        (0..rows).flat_map(move |y| (0..columns).map(move |x| offset + y * row + x * column))
+    }
+
     /// Asserts that what `pixels` pixels read, `len` elements from each of `taps` (rows, columns), is inside the data.
     pub fn check(&self, pixels: usize, taps: (usize, usize), len: usize) {
         let last = (pixels - 1) * self.pixel + (taps.0 - 1) * self.row + (taps.1 - 1) * self.column;

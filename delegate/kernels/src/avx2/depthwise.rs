@@ -74,13 +74,14 @@ fn pixels_of_i8<const PIXELS: usize>(
         let channels = BLOCK.min(depth - block * BLOCK);
         let mut sums = [[load_i32(&bias[2 * block]), load_i32(&bias[2 * block + 1])]; PIXELS];
         let (weights, _) = weights[2 * pairs * block..][..2 * pairs].as_chunks::<2>();
-        for (pair, [low, high]) in weights.iter().enumerate() {
+        let mut starts = window
+            .taps(packed.filter_h, packed.filter_w)
+            .map(|start| start + block * BLOCK);
+        for [low, high] in weights {
             let (low, high) = (load_widened(low), load_widened(high));
+            let Some(first) = starts.next() else { break };
             // The last tap of an odd number is paired with itself, at weight 0.
-            let starts = [2 * pair, (2 * pair + 1).min(taps - 1)].map(|tap| {
-                let (y, x) = (tap / packed.filter_w, tap % packed.filter_w);
-                window.offset + y * window.row + x * window.column + block * BLOCK
-            });
+            let starts = [first, starts.next().unwrap_or(first)];
             for (pixel, sum) in sums.iter_mut().enumerate() {
                 let [a, b] = starts.map(|start| start + pixel * window.pixel);
                 let (a, b) = (

@@ -5,7 +5,7 @@
 use std::arch::x86_64::*;
 
 use super::stage::Stage;
-use super::{load_bytes, load_i32, store_bytes, store_f32};
+use super::{load_i32, store_bytes, store_f32};
 use crate::aligned::{LINE, line_start};
 use crate::depthwise::{PackedDepthwiseF32, PackedDepthwiseI8};
 use crate::geometry::{Clip, Window};
@@ -89,26 +89,31 @@ pub(crate) fn depthwise_i8(
     let (columns, _) = columns[start..].as_chunks_mut::<COLUMN>();
     for block in 0..packed.depth.div_ceil(BLOCK) {
         let channels = BLOCK.min(packed.depth - block * BLOCK);
+        let padding = [steps.zero_point; BLOCK];
         for group in 0..row_groups(packed) {
             let rows = std::array::from_fn(|row| {
                 let y = 4 * group + row;
-                if y >= packed.filter_h {
-                    return Row::Unused;
+                let start = if y < packed.filter_h {
+                    (source.row)(y)
+                } else {
+                    None
+                };
+                match start {
+                    Some(start) => (
+                        source.data.get(start + block * BLOCK..).unwrap_or(&[]),
+                        packed.depth,
+                    ),
+                    None => (&padding[..], 0),
                 }
-                (source.row)(y).map_or(Row::Padding, |start| Row::At(start + block * BLOCK))
             });
             let columns = columns.iter_mut().skip(group).step_by(row_groups(packed));
             // SAFETY: the token proves the features.
             unsafe {
-                interleave(
-                    source.data,
-                    rows,
-                    source.clip,
-                    packed.depth,
-                    channels,
-                    steps.zero_point,
-                    columns,
-                );
+                if channels == BLOCK {
+                    interleave::<true>(rows, source.clip, channels, steps.zero_point, columns);
+                } else {
+                    interleave::<false>(rows, source.clip, channels, steps.zero_point, columns);
+                }
             }
         }
         // SAFETY: the token proves the features.
@@ -116,58 +121,50 @@ pub(crate) fn depthwise_i8(
     }
 }
 
-/// A filter row's input for a block of channels.
-#[derive(Clone, Copy)]
-enum Row {
-    /// First byte of the first column inside.
-    At(usize),
-    Padding,
-    /// Its weights are zero.
-    Unused,
-}
-
-/// Fills `columns` with four rows of `channels` channels each, as `u8 = i8 ^ 0x80`.
+/// Fills `columns` with four rows of `channels` channels each, as `u8 = i8 ^ 0x80`; `ALL` if that is a whole block. A row is its
+/// first column inside, and the elements from one to the next; one without weights may hold anything.
 #[target_feature(enable = "avx512f,avx512bw")]
-fn interleave<'a>(
-    data: &[i8],
-    rows: [Row; 4],
+fn interleave<'a, const ALL: bool>(
+    rows: [(&[i8], usize); 4],
     clip: Clip,
-    depth: usize,
     channels: usize,
     zero_point: i8,
     mut columns: impl Iterator<Item = &'a mut [u8; COLUMN]>,
 ) {
-    let flip = _mm512_set1_epi8(-128);
-    let padding = _mm512_xor_si512(_mm512_set1_epi8(zero_point), flip);
+    assert!(if ALL {
+        channels == BLOCK
+    } else {
+        (1..=BLOCK).contains(&channels)
+    });
+    let padding = _mm512_set1_epi8(zero_point);
     let present = u64::MAX >> (64 - channels);
-    for row in rows {
-        if let (Row::At(start), 1..) = (row, clip.inside) {
+    for column in columns.by_ref().take(clip.left) {
+        store_column([padding; 4], column);
+    }
+    if clip.inside > 0 {
+        for (row, step) in rows {
             assert!(
-                start + (clip.inside - 1) * depth + channels <= data.len(),
+                (clip.inside - 1) * step + channels <= row.len(),
                 "column exceeds the input"
             );
         }
     }
-    for column in columns.by_ref().take(clip.left) {
-        store_column([padding; 4], column);
-    }
     for (index, column) in columns.by_ref().take(clip.inside).enumerate() {
-        let mut loaded = [padding; 4];
-        for (loaded, row) in loaded.iter_mut().zip(rows) {
-            if let Row::At(start) = row {
-                // SAFETY: `channels` bytes from here are inside by the assertion above, and only those are read.
-                let bytes = unsafe {
-                    let first = data.as_ptr().add(start + index * depth);
-                    if channels == BLOCK {
-                        _mm512_loadu_si512(first.cast())
-                    } else {
-                        _mm512_maskz_loadu_epi8(present, first)
-                    }
-                };
-                *loaded = _mm512_xor_si512(bytes, flip);
+        let load = |(row, step): (&[i8], usize)| {
+            // SAFETY: `channels` bytes from here are inside by the assertion above, and only those are read.
+            unsafe {
+                let first = row.as_ptr().add(index * step);
+                if ALL {
+                    _mm512_loadu_si512(first.cast())
+                } else {
+                    _mm512_maskz_loadu_epi8(present, first)
+                }
             }
-        }
-        store_column(loaded, column);
+        };
+        store_column(
+            [load(rows[0]), load(rows[1]), load(rows[2]), load(rows[3])],
+            column,
+        );
     }
     for column in columns.take(clip.columns - clip.left - clip.inside) {
         store_column([padding; 4], column);
@@ -178,6 +175,7 @@ fn interleave<'a>(
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
 fn store_column([a, b, c, d]: [__m512i; 4], column: &mut [u8; COLUMN]) {
+    let flip = _mm512_set1_epi8(-128);
     let (low_ab, high_ab) = (_mm512_unpacklo_epi8(a, b), _mm512_unpackhi_epi8(a, b));
     let (low_cd, high_cd) = (_mm512_unpacklo_epi8(c, d), _mm512_unpackhi_epi8(c, d));
     let vectors = [
@@ -186,9 +184,13 @@ fn store_column([a, b, c, d]: [__m512i; 4], column: &mut [u8; COLUMN]) {
         _mm512_unpacklo_epi16(high_ab, high_cd),
         _mm512_unpackhi_epi16(high_ab, high_cd),
     ];
-    for (target, vector) in column.as_chunks_mut::<64>().0.iter_mut().zip(vectors) {
-        // SAFETY: the reference is to 64 writable bytes; the store needs no alignment.
-        unsafe { _mm512_storeu_si512(target.as_mut_ptr().cast(), vector) };
+    let start = column.as_mut_ptr();
+    // SAFETY: the reference is to 4 * 64 writable bytes; the stores need no alignment.
+    unsafe {
+        _mm512_storeu_si512(start.cast(), _mm512_xor_si512(vectors[0], flip));
+        _mm512_storeu_si512(start.add(64).cast(), _mm512_xor_si512(vectors[1], flip));
+        _mm512_storeu_si512(start.add(128).cast(), _mm512_xor_si512(vectors[2], flip));
+        _mm512_storeu_si512(start.add(192).cast(), _mm512_xor_si512(vectors[3], flip));
     }
 }
 
@@ -231,10 +233,11 @@ fn sum_block(
                 );
             }
         } else {
-            for (index, weights) in weights.iter().enumerate() {
-                let (group, x) = (index / packed.filter_w, index % packed.filter_w);
-                let column = (pixel * steps.stride + x * steps.dilation) * groups + group;
-                add_taps(&mut accumulators, &columns[column], weights);
+            for (group, weights) in weights.chunks_exact(packed.filter_w).enumerate() {
+                for (x, weights) in weights.iter().enumerate() {
+                    let column = (pixel * steps.stride + x * steps.dilation) * groups + group;
+                    add_taps(&mut accumulators, &columns[column], weights);
+                }
             }
         }
         let output = &mut output[pixel * packed.depth + block * BLOCK..][..channels];
@@ -249,15 +252,16 @@ fn sum_block(
 #[inline]
 #[target_feature(enable = "avx512f,avx512vnni")]
 fn add_taps(accumulators: &mut [__m512i; 4], column: &[u8; COLUMN], weights: &[i8; COLUMN]) {
-    let vectors = column
-        .as_chunks::<64>()
-        .0
-        .iter()
-        .zip(weights.as_chunks::<64>().0);
-    for (accumulator, (column, weights)) in accumulators.iter_mut().zip(vectors) {
-        // SAFETY: the reference is to 64 readable bytes; the load needs no alignment.
-        let column = unsafe { _mm512_loadu_si512(column.as_ptr().cast()) };
-        *accumulator = _mm512_dpbusd_epi32(*accumulator, column, load_bytes(weights));
+    for (v, accumulator) in accumulators.iter_mut().enumerate() {
+        // SAFETY: both references are to 4 * 64 readable bytes; the loads need no alignment.
+        let (column, weights) = unsafe {
+            let (column, weights) = (column.as_ptr().add(64 * v), weights.as_ptr().add(64 * v));
+            (
+                _mm512_loadu_si512(column.cast()),
+                _mm512_loadu_si512(weights.cast()),
+            )
+        };
+        *accumulator = _mm512_dpbusd_epi32(*accumulator, column, weights);
     }
 }
 
