@@ -488,6 +488,7 @@ impl ProductF32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::requantize::{Requantize, quantize_multiplier};
     use crate::testing::{Random, assert_close, direct, geometry, in_pool};
 
     fn geometries() -> Vec<ConvGeometry> {
@@ -620,6 +621,59 @@ mod tests {
                 }
             }
         });
+    }
+
+    #[test]
+    fn extreme_factors_and_accumulators_requantize_as_portable() {
+        let n = 37;
+        let bias: Vec<i32> = (0..n as i32)
+            .map(|i| match i % 5 {
+                0 => i32::MAX - i,
+                1 => i32::MIN + i,
+                2 => i - 18,
+                3 => (i - 18) << 20,
+                _ => (1 << 24) + i,
+            })
+            .collect();
+        let weights = vec![0; n];
+        for real in [0.0, 1e-10, 3e-9, 0.5, 0.999_999_99, 1.0, 1.5, 255.0, 1e6] {
+            for requantize in [
+                Requantize::Float {
+                    scale: vec![real as f32],
+                },
+                Requantize::Fixed {
+                    multiplier: vec![quantize_multiplier(real)],
+                },
+                Requantize::Double { scale: vec![real] },
+            ] {
+                for (zero_point, min, max) in [(127, -128, 127), (-128, -100, 3), (5, 5, 127)] {
+                    let requantize = requantize.clone();
+                    let stage = OutputStage {
+                        requantize,
+                        zero_point,
+                        min,
+                        max,
+                    };
+                    let expected: Vec<i8> = bias.iter().map(|&acc| stage.apply(0, acc)).collect();
+                    for isa in Isa::all() {
+                        let product =
+                            ProductI8::new(isa, (n, 1), &weights, Some(&bias), 0, stage.clone());
+                        let mut output = vec![0; n];
+                        product.run(
+                            1,
+                            &[1],
+                            &mut output,
+                            &mut vec![0; product.scratch_len(1)],
+                            1,
+                        );
+                        assert!(
+                            output == expected,
+                            "{isa:?}, {stage:?}: {output:?}, not {expected:?}"
+                        );
+                    }
+                }
+            }
+        }
     }
 
     #[test]
