@@ -137,7 +137,10 @@ impl<'a> Inputs<'a> {
 
     /// The elements of operand `index`; empty where it is not given.
     pub fn get<T: AnyBitPattern>(&self, index: usize) -> &'a [T] {
-        bytemuck::cast_slice(self.bytes(index))
+        match self.bytes(index) {
+            [] => &[],
+            bytes => bytemuck::cast_slice(bytes),
+        }
     }
 
     /// The number of operands, absent ones included.
