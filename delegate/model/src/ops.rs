@@ -4,10 +4,13 @@
 //! its line to the list at the foot of this file.
 
 mod activation;
+mod padding;
+mod weighted_sum;
 
 use std::fmt;
 
 pub use activation::Activation;
+pub use padding::Padding;
 
 use crate::cpu::Kernel;
 use crate::quant::{PerTensor, Quantization};
@@ -166,6 +169,18 @@ impl Signature {
         self.outputs
             .get(index)
             .ok_or_else(|| OpError::Missing(format!("output {index}")))
+    }
+
+    /// The type of the operand at `index`, which must be that of the first result.
+    pub fn common_dtype(&self, index: usize) -> Result<DType, OpError> {
+        let (input, output) = (self.input(index)?.dtype, self.output(0)?.dtype);
+        if input != output {
+            return Err(OpError::UnsupportedType {
+                what: "output 0".into(),
+                dtype: output,
+            });
+        }
+        Ok(input)
     }
 
     /// The error for an operand whose type has no kernel.
@@ -393,5 +408,9 @@ impl fmt::Display for Op {
 }
 
 operators! {
+    conv_2d::Conv2d = CONV_2D;
+    depthwise_conv_2d::DepthwiseConv2d = DEPTHWISE_CONV_2D;
+    fully_connected::FullyConnected = FULLY_CONNECTED;
     reshape::Reshape = RESHAPE;
+    transpose_conv::TransposeConv = TRANSPOSE_CONV;
 }
