@@ -5,12 +5,14 @@
 
 mod activation;
 mod padding;
+mod pool_2d;
 mod weighted_sum;
 
 use std::fmt;
 
 pub use activation::Activation;
 pub use padding::Padding;
+pub use pool_2d::Pool2d;
 
 use crate::cpu::Kernel;
 use crate::quant::{PerTensor, Quantization};
@@ -408,9 +410,11 @@ impl fmt::Display for Op {
 }
 
 operators! {
+    average_pool_2d::AveragePool2d = AVERAGE_POOL_2D;
     conv_2d::Conv2d = CONV_2D;
     depthwise_conv_2d::DepthwiseConv2d = DEPTHWISE_CONV_2D;
     fully_connected::FullyConnected = FULLY_CONNECTED;
+    max_pool_2d::MaxPool2d = MAX_POOL_2D;
     reshape::Reshape = RESHAPE;
     transpose_conv::TransposeConv = TRANSPOSE_CONV;
 }
