@@ -6,6 +6,7 @@
 mod activation;
 mod padding;
 mod pool_2d;
+mod reduction;
 mod weighted_sum;
 
 use std::fmt;
@@ -415,6 +416,10 @@ operators! {
     depthwise_conv_2d::DepthwiseConv2d = DEPTHWISE_CONV_2D;
     fully_connected::FullyConnected = FULLY_CONNECTED;
     max_pool_2d::MaxPool2d = MAX_POOL_2D;
+    mean::Mean = MEAN;
+    reduce_max::ReduceMax = REDUCE_MAX;
+    reduce_min::ReduceMin = REDUCE_MIN;
     reshape::Reshape = RESHAPE;
+    sum::Sum = SUM;
     transpose_conv::TransposeConv = TRANSPOSE_CONV;
 }

@@ -1,0 +1,101 @@
+//! `MEAN`: the mean over some axes.
+//!
+//! Input of any shape, axes a constant; the axes vanish, or stay with size 1.
+
+use super::reduction::{self, Reduction};
+use super::{Attributes, OpError, Operator, QuantRule, Signature};
+use crate::cpu::Kernel;
+use crate::schema::tfl;
+use crate::tensor::{DType, Shape};
+
+/// Attributes of `MEAN`.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Mean {
+    /// Whether reduced axes stay, with size 1.
+    pub keep_dims: bool,
+}
+
+const INPUT: usize = 0;
+
+impl Attributes for Mean {
+    fn read(options: &tfl::BuiltinOptionsT) -> Result<Self, OpError> {
+        Ok(Self { keep_dims: reduction::read(options) })
+    }
+
+    fn write(&self) -> tfl::BuiltinOptionsT {
+        reduction::write(self.keep_dims)
+    }
+}
+
+impl Operator for Mean {
+    fn infer_shapes(&self, io: &Signature) -> Result<Vec<Shape>, OpError> {
+        Ok(vec![Reduction::new(io, self.keep_dims)?.shape()])
+    }
+
+    fn quant_rule(&self) -> Option<QuantRule> {
+        QuantRule::calibrated(reduction::ROLES)
+    }
+
+    fn version(&self, io: &Signature) -> i32 {
+        reduction::version(io)
+    }
+
+    fn prepare(&self, io: &Signature) -> Result<Kernel, OpError> {
+        let reduction = Reduction::new(io, self.keep_dims)?;
+        match io.common_dtype(INPUT)? {
+            DType::F32 => {
+                let count = reduction.count() as f32;
+                Ok(Kernel::new(move |run| {
+                    let parts = run.parts::<f32>(0);
+                    parts.output.fill(0.0);
+                    reduction.fold(parts.inputs.get(INPUT), parts.output, |sum, x: f32| sum + x);
+                    parts.output.iter_mut().for_each(|sum| *sum /= count);
+                }))
+            }
+            DType::I8 | DType::U8 => reduction.quantized_sum(io, true),
+            _ => Err(io.unsupported(INPUT)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::Numerics;
+    use crate::testing::{Case, eval, eval_with, signature};
+
+    #[test]
+    fn f32_averages_the_image() {
+        let input = Case::f32([1, 2, 2, 2], (0..8).map(|v| v as f32));
+        let axes = Case::i32([2], [1, 2]).constant();
+        let output = eval(Mean { keep_dims: true }, &[input, axes], Case::result(DType::F32));
+        assert_eq!(output.shape, [1, 1, 1, 2]);
+        assert_eq!(output.get::<f32>(), [3.0, 4.0]);
+    }
+
+    #[test]
+    fn int8_ties_depend_on_the_numerics() {
+        // (3 + 2) / 2 = 2.5.
+        let input = Case::i8([2], [4, 3]).quantized(0.5, 1);
+        let axes = Case::i32([1], [0]).constant();
+        let output = [Case::result(DType::I8).quantized(0.5, -1)];
+        let run = |numerics| eval_with(numerics, Mean::default(), &[input.clone(), axes.clone()], &output);
+        assert_eq!(run(Numerics::Reference)[0].get::<i8>(), [2]);
+        assert_eq!(run(Numerics::Fast)[0].get::<i8>(), [1]);
+    }
+
+    #[test]
+    fn rejects_int8_means_of_nothing() {
+        let input = Case::i8([0], []).quantized(0.5, 1);
+        let axes = Case::i32([1], [0]).constant();
+        let io = signature(&[input, axes], &[Case::result(DType::I8).quantized(0.5, 1)]);
+        assert!(matches!(Mean::default().prepare(&io), Err(OpError::Shape(_))));
+    }
+
+    #[test]
+    fn rejects_axes_that_are_computed() {
+        let inputs = [Case::f32([1], [0.0]), Case::i32([1], [0])];
+        let io = signature(&inputs, &[Case::result(DType::F32)]);
+        assert!(matches!(Mean::default().infer_shapes(&io), Err(OpError::NotConstant(_))));
+    }
+}
