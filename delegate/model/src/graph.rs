@@ -105,6 +105,43 @@ pub struct SignatureDef {
     pub outputs: Vec<(String, TensorId)>,
 }
 
+impl Model {
+    /// Removes tensors that nothing refers to; those that remain get new ids.
+    pub fn remove_unused_tensors(&mut self) {
+        for (number, subgraph) in self.subgraphs.iter_mut().enumerate() {
+            let mut signatures: Vec<_> = self
+                .signatures
+                .iter_mut()
+                .filter(|s| s.subgraph as usize == number)
+                .collect();
+            let mut ids: Vec<&mut TensorId> = Vec::new();
+            ids.extend(subgraph.inputs.iter_mut().chain(&mut subgraph.outputs));
+            for node in &mut subgraph.nodes {
+                ids.extend(node.inputs.iter_mut().flatten());
+                ids.extend(node.outputs.iter_mut().chain(&mut node.intermediates));
+            }
+            for signature in &mut signatures {
+                let names = signature.inputs.iter_mut().chain(&mut signature.outputs);
+                ids.extend(names.map(|(_, id)| id));
+            }
+            let mut used = vec![false; subgraph.tensors.len()];
+            ids.iter().for_each(|id| used[id.index()] = true);
+            let mut next = 0;
+            let new: Vec<u32> = used
+                .iter()
+                .map(|&used| {
+                    let id = next;
+                    next += u32::from(used);
+                    id
+                })
+                .collect();
+            ids.into_iter().for_each(|id| id.0 = new[id.index()]);
+            let mut used = used.into_iter();
+            subgraph.tensors.retain(|_| used.next().unwrap_or(false));
+        }
+    }
+}
+
 impl Node {
     /// `op` on `inputs`, none of them absent.
     pub fn new(op: impl Into<Op>, inputs: &[TensorId], outputs: &[TensorId]) -> Self {

@@ -80,6 +80,7 @@ impl Model {
         let options = VerifierOptions {
             max_depth: 64,
             max_tables: 1 << 24,
+            ignore_missing_null_terminator: true,
             max_apparent_size: bytes.len().saturating_mul(16).max(1 << 30),
             ..VerifierOptions::default()
         };
@@ -330,6 +331,16 @@ impl<'a> Reader<'a> {
                 version: code.version,
                 options,
             })));
+        }
+        let (first, second) = (
+            operator.builtin_options_type(),
+            operator.builtin_options_2_type(),
+        );
+        if first.variant_name().is_none() || second.variant_name().is_none() {
+            return content(format!(
+                "operator {index} has options of a kind ({}, {}) that this version does not know",
+                first.0, second.0
+            ));
         }
         let unpacked = operator.unpack();
         Op::read(

@@ -1,0 +1,287 @@
+//! Two models on the same samples, tensor by tensor: what quantization cost, and where.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bantam_model::cpu::{Options, Plan, Runner};
+use bantam_model::ops::Value;
+use bantam_model::{DType, Model, Numerics, TensorId};
+
+use crate::calibrate::Source;
+use crate::error::ConvertError;
+
+/// How far a tensor of the second model is from that of the first, over all samples.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TensorError {
+    /// The tensor's name.
+    pub name: String,
+    /// Signal to noise, the mean over samples; 120 where there is no noise.
+    pub sqnr_db: f64,
+    /// Cosine of the angle between both, the mean over samples.
+    pub cosine: f64,
+    /// The largest absolute difference.
+    pub max_abs: f64,
+    /// The mean squared difference.
+    pub mse: f64,
+}
+
+/// What [`compare()`] found.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Comparison {
+    /// The models' outputs, by position.
+    pub outputs: Vec<TensorError>,
+    /// Every computed tensor that both models have by name, worst first.
+    pub tensors: Vec<TensorError>,
+}
+
+/// Runs both models on all of `samples` and compares the real values of their outputs, and of all
+/// tensors of the same name and size. `samples` are for the inputs of `a`; those of `b` get the
+/// same real values in their own type.
+pub fn compare(
+    a: &Model,
+    b: &Model,
+    samples: &(impl Source + ?Sized),
+    numerics: Numerics,
+    progress: &dyn Fn(usize, usize),
+) -> Result<Comparison, ConvertError> {
+    let options = Options {
+        numerics,
+        keep_all: true,
+        ..Options::default()
+    };
+    let mut a = Side::new(a, &options)?;
+    let mut b = Side::new(b, &options)?;
+    if samples.is_empty() {
+        return Err(ConvertError::NoSamples);
+    }
+    let (inputs, outputs) = (a.plan.inputs().len(), a.plan.outputs().len());
+    if inputs != b.plan.inputs().len() || outputs != b.plan.outputs().len() {
+        return Err(ConvertError::Mismatch(format!(
+            "the models have {inputs} and {} inputs, {outputs} and {} outputs",
+            b.plan.inputs().len(),
+            b.plan.outputs().len()
+        )));
+    }
+    let output_pairs: Vec<(TensorId, TensorId)> = a
+        .plan
+        .outputs()
+        .iter()
+        .copied()
+        .zip(b.plan.outputs().iter().copied())
+        .collect();
+    let mut pairs = output_pairs.clone();
+    pairs.extend(common(&a, &b));
+    for &(left, right) in &pairs {
+        let (x, y) = (a.plan.value(left).len(), b.plan.value(right).len());
+        if x != y {
+            let name = &a.names[left.index()];
+            return Err(ConvertError::Mismatch(format!(
+                "output {name:?} has {x} and {y} elements"
+            )));
+        }
+    }
+    let mut sums = vec![Sums::default(); pairs.len()];
+    for index in 0..samples.len() {
+        let sample = samples
+            .get(index)
+            .map_err(|source| ConvertError::Sample { index, source })?;
+        for (input, bytes) in sample.iter().enumerate() {
+            a.runner.set_input(input, bytes)?;
+            let from = a.plan.value(a.plan.inputs()[input]).clone();
+            let to = b.plan.value(b.plan.inputs()[input]).clone();
+            b.runner.set_input(input, &translate(bytes, &from, &to)?)?;
+        }
+        a.runner.run();
+        b.runner.run();
+        for (&(left, right), sums) in pairs.iter().zip(&mut sums) {
+            sums.add(&a.real(left), &b.real(right));
+        }
+        progress(index + 1, samples.len());
+    }
+    let mut errors: Vec<TensorError> = pairs
+        .iter()
+        .zip(&sums)
+        .map(|(&(left, _), sums)| sums.error(a.names[left.index()].clone(), samples.len()))
+        .collect();
+    let mut tensors = errors.split_off(output_pairs.len());
+    tensors.sort_by(|x, y| x.sqnr_db.total_cmp(&y.sqnr_db));
+    Ok(Comparison {
+        outputs: errors,
+        tensors,
+    })
+}
+
+/// One of the two models.
+struct Side {
+    plan: Arc<Plan>,
+    runner: Runner,
+    names: Vec<String>,
+    /// The tensors that operators compute.
+    computed: Vec<TensorId>,
+}
+
+impl Side {
+    fn new(model: &Model, options: &Options) -> Result<Self, ConvertError> {
+        let plan = Arc::new(Plan::new(model, options)?);
+        let subgraph = &model.subgraphs[0];
+        let computed = plan
+            .nodes()
+            .flat_map(|node| subgraph.nodes[node].outputs.clone())
+            .collect();
+        let names = subgraph.tensors.iter().map(|t| t.name.clone()).collect();
+        Ok(Self {
+            runner: Runner::new(Arc::clone(&plan))?,
+            plan,
+            names,
+            computed,
+        })
+    }
+
+    fn real(&self, tensor: TensorId) -> Vec<f64> {
+        real(self.plan.value(tensor), self.runner.tensor(tensor))
+    }
+}
+
+/// Computed tensors of both with the same name, a usable type and equal sizes.
+fn common(a: &Side, b: &Side) -> Vec<(TensorId, TensorId)> {
+    let by_name: HashMap<&str, TensorId> = b
+        .computed
+        .iter()
+        .map(|&id| (b.names[id.index()].as_str(), id))
+        .collect();
+    let is_real = |value: &Value| {
+        value.dtype == DType::F32
+            || value
+                .quantization
+                .as_ref()
+                .is_some_and(|q| q.scale.len() == 1)
+    };
+    a.computed
+        .iter()
+        .filter(|id| !a.names[id.index()].is_empty())
+        .filter_map(|&id| Some((id, *by_name.get(a.names[id.index()].as_str())?)))
+        .filter(|&(left, right)| {
+            let (x, y) = (a.plan.value(left), b.plan.value(right));
+            x.shape == y.shape && is_real(x) && is_real(y)
+        })
+        .collect()
+}
+
+/// The real values of a tensor; integers without parameters count as they are.
+pub fn real(value: &Value, bytes: &[u8]) -> Vec<f64> {
+    let parameters = value
+        .quantization
+        .as_ref()
+        .and_then(|q| q.per_tensor().ok());
+    let (scale, zero_point) = parameters.map_or((1.0, 0.0), |p| {
+        (f64::from(p.scale), f64::from(p.zero_point))
+    });
+    let quantized = |q: f64| scale * (q - zero_point);
+    match value.dtype {
+        DType::F32 => bytes
+            .as_chunks()
+            .0
+            .iter()
+            .map(|&b| f64::from(f32::from_ne_bytes(b)))
+            .collect(),
+        DType::I8 => bytes
+            .iter()
+            .map(|&b| quantized(f64::from(b as i8)))
+            .collect(),
+        DType::U8 | DType::Bool => bytes.iter().map(|&b| quantized(f64::from(b))).collect(),
+        DType::I16 => bytes
+            .as_chunks()
+            .0
+            .iter()
+            .map(|&b| quantized(f64::from(i16::from_ne_bytes(b))))
+            .collect(),
+        DType::I32 => bytes
+            .as_chunks()
+            .0
+            .iter()
+            .map(|&b| quantized(f64::from(i32::from_ne_bytes(b))))
+            .collect(),
+        DType::I64 => bytes
+            .as_chunks()
+            .0
+            .iter()
+            .map(|&b| i64::from_ne_bytes(b) as f64)
+            .collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// The bytes that stand in `to` for the real values that `bytes` are in `from`.
+fn translate(bytes: &[u8], from: &Value, to: &Value) -> Result<Vec<u8>, ConvertError> {
+    if from.dtype == to.dtype && from.quantization == to.quantization {
+        return Ok(bytes.to_vec());
+    }
+    let values = real(from, bytes);
+    let unsupported = || {
+        ConvertError::Mismatch(format!(
+            "cannot feed {} data to an input of {}",
+            from.dtype, to.dtype
+        ))
+    };
+    if to.dtype == DType::F32 {
+        return Ok(values
+            .into_iter()
+            .flat_map(|v| (v as f32).to_ne_bytes())
+            .collect());
+    }
+    let params = to.per_tensor().map_err(|_| unsupported())?;
+    let (min, max) = match to.dtype {
+        DType::I8 => (-128, 127),
+        DType::U8 => (0, 255),
+        _ => return Err(unsupported()),
+    };
+    Ok(values
+        .into_iter()
+        .map(|v| params.quantize(v as f32, min, max) as u8)
+        .collect())
+}
+
+#[derive(Debug, Clone, Default)]
+struct Sums {
+    db: f64,
+    cosine: f64,
+    max_abs: f64,
+    squares: f64,
+    count: usize,
+}
+
+impl Sums {
+    /// Adds one sample of the first model's values `a` and the second's `b`.
+    fn add(&mut self, a: &[f64], b: &[f64]) {
+        let (mut signal, mut noise, mut dot, mut other) = (0.0, 0.0, 0.0, 0.0);
+        for (x, y) in a.iter().zip(b) {
+            let difference = x - y;
+            signal += x * x;
+            noise += difference * difference;
+            dot += x * y;
+            other += y * y;
+            self.max_abs = self.max_abs.max(difference.abs());
+        }
+        self.squares += noise;
+        self.count += a.len();
+        let noise = f64::max(noise, 1e-12 * signal + 1e-30);
+        self.db += 10.0 * (signal / noise + 1e-30).log10();
+        let norm = (signal * other).sqrt();
+        self.cosine += if norm > 0.0 {
+            dot / norm
+        } else {
+            f64::from(u8::from(signal == other))
+        };
+    }
+
+    fn error(&self, name: String, samples: usize) -> TensorError {
+        let samples = samples as f64;
+        TensorError {
+            name,
+            sqnr_db: self.db / samples,
+            cosine: self.cosine / samples,
+            max_abs: self.max_abs,
+            mse: self.squares / (self.count.max(1) as f64),
+        }
+    }
+}

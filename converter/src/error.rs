@@ -1,0 +1,64 @@
+//! Why a model cannot be converted or judged.
+
+use bantam_model::cpu::RunError;
+
+use crate::samples::SampleError;
+
+/// Why a conversion or comparison stopped.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConvertError {
+    /// The float model cannot be run, so it cannot be calibrated.
+    #[error("the model cannot be run for calibration")]
+    Run(#[from] RunError),
+    /// Operators that the CPU path does not run.
+    #[error("the model cannot be run for calibration: no kernel for {}", operators.join(", "))]
+    NoKernel {
+        /// The kinds of operator, each once.
+        operators: Vec<String>,
+    },
+    /// A sample cannot be read.
+    #[error("sample {index}")]
+    Sample {
+        /// Which.
+        index: usize,
+        /// Why.
+        #[source]
+        source: SampleError,
+    },
+    /// The mode needs samples and there are none.
+    #[error("calibration needs at least one sample")]
+    NoSamples,
+    /// The model is integer already, or has nothing that can be quantized.
+    #[error("{0}")]
+    Nothing(String),
+    /// Operators that would stay float where all must be integer.
+    #[error("{} of the model's operators cannot be integer: {}", floats.len(), list(floats))]
+    Float {
+        /// Each with its reason.
+        floats: Vec<KeptFloat>,
+    },
+    /// Two models whose outputs cannot be compared.
+    #[error("{0}")]
+    Mismatch(String),
+}
+
+/// An operator that stays float.
+#[derive(Debug, Clone, PartialEq)]
+pub struct KeptFloat {
+    /// Its place in the float model.
+    pub index: usize,
+    /// Its kind.
+    pub op: String,
+    /// The name of its first result.
+    pub name: String,
+    /// Why it cannot be integer.
+    pub reason: String,
+}
+
+fn list(floats: &[KeptFloat]) -> String {
+    let each = floats
+        .iter()
+        .map(|f| format!("operator {} ({}): {}", f.index, f.op, f.reason));
+    each.collect::<Vec<_>>().join("; ")
+}

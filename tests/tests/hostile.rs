@@ -1,0 +1,186 @@
+//! Broken and hostile models: whatever the bytes, reading, planning and running end with a result
+//! or an error.
+
+use std::sync::Arc;
+
+use bantam_model::cpu::{Options, Plan, RunError, Runner};
+use bantam_model::{DType, Model, Node, Subgraph, Tensor, TensorId};
+use bantam_tests::cases;
+
+/// Enough for every case, little enough that hostile sizes do not slow the test.
+const MEMORY_LIMIT: usize = 16 << 20;
+
+/// Numbers that are as good as random, the same in every run.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    fn below(&mut self, limit: usize) -> usize {
+        (self.next() % limit.max(1) as u64) as usize
+    }
+}
+
+/// Reads, plans and runs `bytes` as far as that goes.
+fn use_up(bytes: Vec<u8>) -> bool {
+    let Ok(model) = Model::read(bytes.into()) else {
+        return false;
+    };
+    let again = Model::read(model.to_bytes().into()).expect("what was read can be written");
+    assert_eq!(again.subgraphs.len(), model.subgraphs.len());
+    let options = Options {
+        memory_limit: MEMORY_LIMIT,
+        ..Options::default()
+    };
+    let Ok(plan) = Plan::new(&model, &options) else {
+        return false;
+    };
+    Runner::new(Arc::new(plan))
+        .expect("the plan fits memory")
+        .run();
+    true
+}
+
+#[test]
+fn truncated_models_are_errors() {
+    for case in cases().expect("the test data").iter().step_by(7) {
+        let bytes = std::fs::read(&case.model).unwrap();
+        let mut random = Random(bytes.len() as u64 | 1);
+        for _ in 0..12 {
+            let len = random.below(bytes.len());
+            use_up(bytes[..len].to_vec());
+        }
+    }
+}
+
+#[test]
+fn mutated_models_do_no_harm() {
+    let (mut run, mut refused) = (0, 0);
+    for (number, case) in cases().expect("the test data").iter().enumerate() {
+        let bytes = std::fs::read(&case.model).unwrap();
+        let mut random = Random(0x9E37_79B9_7F4A_7C15 ^ (number as u64 + 1));
+        for _ in 0..20 {
+            let mut broken = bytes.clone();
+            for _ in 0..1 + random.below(3) {
+                let at = random.below(broken.len());
+                match random.below(3) {
+                    0 => broken[at] ^= 1 << random.below(8),
+                    1 => broken[at] = random.next() as u8,
+                    _ => {
+                        let extreme =
+                            [0u32, 1, u32::MAX, i32::MAX as u32, 0x8000_0000, 0x7F80_0000];
+                        let value = extreme[random.below(extreme.len())].to_le_bytes();
+                        let at = at & !3;
+                        broken
+                            .iter_mut()
+                            .skip(at)
+                            .zip(value)
+                            .for_each(|(b, v)| *b = v);
+                    }
+                }
+            }
+            let outcome = std::panic::catch_unwind(|| use_up(broken.clone()));
+            match outcome {
+                Ok(true) => run += 1,
+                Ok(false) => refused += 1,
+                Err(_) => {
+                    let path = std::env::temp_dir().join("bantam-hostile.tflite");
+                    std::fs::write(&path, &broken).unwrap();
+                    panic!(
+                        "a mutation of {} panics; it is in {}",
+                        case.name,
+                        path.display()
+                    );
+                }
+            }
+        }
+    }
+    assert!(
+        run > 100 && refused > 100,
+        "{run} ran and {refused} were refused"
+    );
+}
+
+fn chain(nodes: &[(u32, u32)], tensors: usize) -> Model {
+    let mut subgraph = Subgraph {
+        debug_metadata_index: -1,
+        ..Subgraph::default()
+    };
+    for index in 0..tensors {
+        subgraph.add_tensor(Tensor::new(format!("t{index}"), DType::F32, [4]));
+    }
+    let op = bantam_model::ops::Reshape {
+        new_shape: Some(vec![4]),
+    };
+    for &(from, to) in nodes {
+        subgraph
+            .nodes
+            .push(Node::new(op.clone(), &[TensorId(from)], &[TensorId(to)]));
+    }
+    subgraph.inputs = vec![TensorId(0)];
+    subgraph.outputs = vec![TensorId(tensors as u32 - 1)];
+    Model {
+        subgraphs: vec![subgraph],
+        ..Model::default()
+    }
+}
+
+fn plan(model: &Model) -> Result<Plan, RunError> {
+    Plan::new(
+        model,
+        &Options {
+            memory_limit: MEMORY_LIMIT,
+            ..Options::default()
+        },
+    )
+}
+
+#[test]
+fn cycles_are_refused() {
+    assert!(plan(&chain(&[(0, 1), (1, 2)], 3)).is_ok());
+    assert!(matches!(
+        plan(&chain(&[(2, 1), (1, 2)], 3)),
+        Err(RunError::Graph(_))
+    ));
+    assert!(matches!(
+        plan(&chain(&[(0, 1), (1, 1), (1, 2)], 3)),
+        Err(RunError::Graph(_))
+    ));
+}
+
+#[test]
+fn a_tensor_computed_twice_is_refused() {
+    assert!(matches!(
+        plan(&chain(&[(0, 1), (0, 1), (1, 2)], 3)),
+        Err(RunError::Graph(_))
+    ));
+}
+
+#[test]
+fn an_output_that_nothing_computes_is_refused() {
+    assert!(matches!(
+        plan(&chain(&[(0, 1)], 3)),
+        Err(RunError::Graph(_))
+    ));
+}
+
+#[test]
+fn sizes_beyond_memory_are_refused() {
+    let mut model = chain(&[(0, 1)], 2);
+    for tensor in &mut model.subgraphs[0].tensors {
+        tensor.shape = vec![1 << 20, 1 << 20];
+    }
+    model.subgraphs[0].nodes[0].op = bantam_model::ops::Reshape {
+        new_shape: Some(vec![1 << 20, 1 << 20]),
+    }
+    .into();
+    assert!(matches!(
+        plan(&model),
+        Err(RunError::Memory { .. } | RunError::Graph(_))
+    ));
+}
