@@ -4,7 +4,10 @@
 //! its line to the list at the foot of this file.
 
 mod activation;
+mod arithmetic;
+mod broadcast;
 mod padding;
+mod pointwise;
 mod pool_2d;
 mod reduction;
 mod weighted_sum;
@@ -411,15 +414,28 @@ impl fmt::Display for Op {
 }
 
 operators! {
+    add::Add = ADD;
     average_pool_2d::AveragePool2d = AVERAGE_POOL_2D;
     conv_2d::Conv2d = CONV_2D;
     depthwise_conv_2d::DepthwiseConv2d = DEPTHWISE_CONV_2D;
     fully_connected::FullyConnected = FULLY_CONNECTED;
+    hard_swish::HardSwish = HARD_SWISH;
+    leaky_relu::LeakyRelu = LEAKY_RELU;
+    logistic::Logistic = LOGISTIC;
     max_pool_2d::MaxPool2d = MAX_POOL_2D;
+    maximum::Maximum = MAXIMUM;
     mean::Mean = MEAN;
+    minimum::Minimum = MINIMUM;
+    mul::Mul = MUL;
+    prelu::Prelu = PRELU;
     reduce_max::ReduceMax = REDUCE_MAX;
     reduce_min::ReduceMin = REDUCE_MIN;
+    relu6::Relu6 = RELU6;
+    relu::Relu = RELU;
+    relu_n1_to_1::ReluN1To1 = RELU_N1_TO_1;
     reshape::Reshape = RESHAPE;
+    sub::Sub = SUB;
     sum::Sum = SUM;
+    tanh::Tanh = TANH;
     transpose_conv::TransposeConv = TRANSPOSE_CONV;
 }

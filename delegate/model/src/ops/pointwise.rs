@@ -1,0 +1,220 @@
+//! What operators on one element at a time share: checks, tables over all bytes, rounding.
+
+use bantam_kernels::requantize::{Multiplier, quantize_multiplier};
+use bytemuck::{AnyBitPattern, NoUninit};
+
+use super::{Activation, OpError, Signature, Value};
+use crate::cpu::Kernel;
+use crate::quant::PerTensor;
+use crate::tensor::{DType, Shape};
+
+/// A quantized element.
+pub(super) trait Element: AnyBitPattern + NoUninit + Into<i32> + Send + Sync {
+    /// The low bits of `value`, which the caller has clamped to the type.
+    fn from_i32(value: i32) -> Self;
+}
+
+macro_rules! elements {
+    ($($type:ty),*) => {$(
+        impl Element for $type {
+            fn from_i32(value: i32) -> Self {
+                value as Self
+            }
+        }
+    )*};
+}
+
+elements!(i8, u8, i16, i32);
+
+/// The shape of the first operand, for a result of the same.
+pub(super) fn unary_shapes(io: &Signature) -> Result<Vec<Shape>, OpError> {
+    Ok(vec![io.input(0)?.shape.clone()])
+}
+
+/// The one type of the first operand and the result.
+pub(super) fn unary_type(io: &Signature) -> Result<DType, OpError> {
+    let dtype = io.input(0)?.dtype;
+    match io.output(0)?.dtype {
+        output if output == dtype => Ok(dtype),
+        output => Err(OpError::UnsupportedType {
+            what: "output 0".into(),
+            dtype: output,
+        }),
+    }
+}
+
+/// The smallest and largest integer of a quantized type.
+pub(super) fn limits(dtype: DType) -> Option<(i32, i32)> {
+    match dtype {
+        DType::I8 => Some((-128, 127)),
+        DType::U8 => Some((0, 255)),
+        DType::I16 => Some((-32768, 32767)),
+        DType::I32 => Some((i32::MIN, i32::MAX)),
+        _ => None,
+    }
+}
+
+/// The scale and zero point of `value`; a zero point that its type cannot hold is an error, and
+/// so is one other than 0 for int16.
+pub(super) fn parameters(value: &Value) -> Result<PerTensor, OpError> {
+    let parameters = value.per_tensor()?;
+    let (min, max) = match value.dtype {
+        DType::I16 => (0, 0),
+        dtype => limits(dtype).unwrap_or((i32::MIN, i32::MAX)),
+    };
+    if !(min..=max).contains(&parameters.zero_point) {
+        return Err(OpError::Quantization(format!(
+            "zero point {} is not in {min}..={max}",
+            parameters.zero_point
+        )));
+    }
+    Ok(parameters)
+}
+
+/// The fixed-point form of `real`, which must be finite.
+pub(super) fn multiplier(real: f64) -> Result<Multiplier, OpError> {
+    if !real.is_finite() {
+        return Err(OpError::Quantization(format!("ratio of scales is {real}")));
+    }
+    Ok(quantize_multiplier(real))
+}
+
+/// The integer nearest to `x`, ties to even, for `x` within 2^22 of 0.
+#[inline]
+pub(super) fn round_ties_even(x: f32) -> i32 {
+    // Adding 1.5 * 2^23 leaves no bits for a fraction; plain additions, so that loops vectorize.
+    const MAGIC: f32 = 12_582_912.0;
+    ((x + MAGIC).to_bits() as i32).wrapping_sub(MAGIC.to_bits() as i32)
+}
+
+/// Each element of the first operand through `f`.
+pub(super) fn map<A, T>(f: impl Fn(A) -> T + Send + Sync + 'static) -> Kernel
+where
+    A: AnyBitPattern + 'static,
+    T: AnyBitPattern + NoUninit + 'static,
+{
+    Kernel::new(move |run| {
+        let parts = run.parts::<T>(0);
+        for (out, &x) in parts.output.iter_mut().zip(parts.inputs.get::<A>(0)) {
+            *out = f(x);
+        }
+    })
+}
+
+/// What `f` gives for each of the 256 values of the 8-bit type `dtype`, by its byte.
+pub(super) fn tabulate<T>(dtype: DType, f: impl Fn(i32) -> T) -> Box<[T; 256]> {
+    let value = |byte: usize| match dtype {
+        DType::I8 => i32::from(byte as u8 as i8),
+        _ => byte as i32,
+    };
+    Box::new(std::array::from_fn(|byte| f(value(byte))))
+}
+
+/// Each element of the first operand through `f`, for quantized types; through a table where the
+/// operand has 8 bits. `f` gives what the result's type holds.
+pub(super) fn map_quantized(
+    io: &Signature,
+    f: impl Fn(i32) -> i32 + Send + Sync + 'static,
+) -> Result<Kernel, OpError> {
+    match io.input(0)?.dtype {
+        input @ (DType::I8 | DType::U8) => match io.output(0)?.dtype {
+            DType::I8 | DType::U8 => Ok(map_bytes(tabulate(input, |x| f(x) as u8))),
+            DType::I16 => Ok(map_bytes(tabulate(input, |x| f(x) as i16))),
+            DType::I32 => Ok(map_bytes(tabulate(input, f))),
+            _ => Err(io.unsupported(0)),
+        },
+        DType::I16 => map_wide::<i16>(io, f),
+        DType::I32 => map_wide::<i32>(io, f),
+        _ => Err(io.unsupported(0)),
+    }
+}
+
+/// Each byte of the first operand through `table`.
+pub(super) fn map_bytes<T>(table: Box<[T; 256]>) -> Kernel
+where
+    T: AnyBitPattern + NoUninit + Send + Sync + 'static,
+{
+    map(move |byte: u8| table[usize::from(byte)])
+}
+
+fn map_wide<A: Element>(
+    io: &Signature,
+    f: impl Fn(i32) -> i32 + Send + Sync + 'static,
+) -> Result<Kernel, OpError> {
+    match io.output(0)?.dtype {
+        DType::I8 => Ok(map(move |x: A| f(x.into()) as i8)),
+        DType::U8 => Ok(map(move |x: A| f(x.into()) as u8)),
+        DType::I16 => Ok(map(move |x: A| f(x.into()) as i16)),
+        DType::I32 => Ok(map(move |x: A| f(x.into()))),
+        _ => Err(io.unsupported(0)),
+    }
+}
+
+/// The table of a real function between two 8-bit tensors: LiteRT's `LUTPopulate`.
+pub(super) fn map_real(io: &Signature, f: impl Fn(f32) -> f32) -> Result<Kernel, OpError> {
+    let dtype = unary_type(io)?;
+    let (DType::I8 | DType::U8, Some((min, max))) = (dtype, limits(dtype)) else {
+        return Err(io.unsupported(0));
+    };
+    let input = parameters(io.input(0)?)?;
+    let output = parameters(io.output(0)?)?;
+    let inverse_scale = 1.0 / output.scale;
+    Ok(map_bytes(tabulate(dtype, |q| {
+        let y = f(input.scale * (q - input.zero_point) as f32);
+        let rounded = (y * inverse_scale).round() + output.zero_point as f32;
+        (rounded as i32).clamp(min, max) as u8
+    })))
+}
+
+/// A clamp of the operand: `RELU` and its kin.
+pub(super) fn clamp(io: &Signature, activation: Activation) -> Result<Kernel, OpError> {
+    let dtype = unary_type(io)?;
+    if dtype == DType::F32 {
+        let (low, high) = activation.range_f32();
+        return Ok(map(move |x: f32| x.clamp(low, high)));
+    }
+    let (min, max) = limits(dtype).ok_or_else(|| io.unsupported(0))?;
+    let input = parameters(io.input(0)?)?;
+    let output = parameters(io.output(0)?)?;
+    let (min, max) = activation.range(output, min, max)?;
+    let scale = multiplier(f64::from(input.scale / output.scale))?;
+    map_quantized(io, move |x| {
+        let y = scale.apply(x.wrapping_sub(input.zero_point));
+        y.wrapping_add(output.zero_point).clamp(min, max)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rounds_ties_to_even() {
+        assert_eq!(
+            [-2.5, -1.5, -0.4, 0.5, 1.5, 126.51].map(round_ties_even),
+            [-2, -2, 0, 0, 2, 127]
+        );
+    }
+
+    #[test]
+    fn tables_are_by_byte() {
+        let table = tabulate(DType::I8, |x| x);
+        assert_eq!(
+            (table[0], table[127], table[128], table[255]),
+            (0, 127, -128, -1)
+        );
+        assert_eq!(tabulate(DType::U8, |x| x)[255], 255);
+    }
+
+    #[test]
+    fn multipliers_are_finite() {
+        assert!(matches!(
+            multiplier(f64::INFINITY),
+            Err(OpError::Quantization(_))
+        ));
+        assert!(matches!(
+            multiplier(f64::NAN),
+            Err(OpError::Quantization(_))
+        ));
+    }
+}

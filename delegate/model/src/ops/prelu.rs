@@ -1,0 +1,120 @@
+//! `PRELU`: `output = x` where `x >= 0`, otherwise `alpha * x`.
+//!
+//! Operand `x` of any shape; `alpha` broadcasts to it. A quantized result may have a scale of its
+//! own.
+
+use super::broadcast::{Broadcast, binary_shapes, binary_type};
+use super::pointwise::{Element, limits, multiplier, parameters};
+use super::{Attributes, OpError, Operator, QuantRule, Role, Signature};
+use crate::cpu::Kernel;
+use crate::schema::tfl;
+use crate::tensor::{DType, Shape};
+
+/// `PRELU` has no attributes.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Prelu;
+
+const INPUT: usize = 0;
+const ALPHA: usize = 1;
+
+impl Attributes for Prelu {
+    fn read(_: &tfl::BuiltinOptionsT) -> Result<Self, OpError> {
+        Ok(Self)
+    }
+
+    fn write(&self) -> tfl::BuiltinOptionsT {
+        tfl::BuiltinOptionsT::NONE
+    }
+}
+
+impl Operator for Prelu {
+    fn infer_shapes(&self, io: &Signature) -> Result<Vec<Shape>, OpError> {
+        let shapes = binary_shapes(io)?;
+        let input = &io.input(INPUT)?.shape;
+        if shapes[0] != *input {
+            return Err(OpError::Shape(format!(
+                "alpha of shape {:?} does not broadcast to {input:?}",
+                io.input(ALPHA)?.shape
+            )));
+        }
+        Ok(shapes)
+    }
+
+    fn quant_rule(&self) -> Option<QuantRule> {
+        QuantRule::calibrated([Role::Activation, Role::Weights { axis: None }])
+    }
+
+    fn version(&self, _: &Signature) -> i32 {
+        1
+    }
+
+    fn prepare(&self, io: &Signature) -> Result<Kernel, OpError> {
+        match binary_type(io)? {
+            DType::F32 => {
+                let broadcast = Broadcast::of(io)?;
+                Ok(Kernel::new(move |run| {
+                    let parts = run.parts::<f32>(0);
+                    let (x, alpha) = (parts.inputs.get(INPUT), parts.inputs.get(ALPHA));
+                    broadcast.apply(x, alpha, parts.output, |x: f32, alpha: f32| {
+                        if x >= 0.0 { x } else { x * alpha }
+                    });
+                }))
+            }
+            DType::I8 => prepare_quantized::<i8>(io),
+            DType::U8 => prepare_quantized::<u8>(io),
+            _ => Err(io.unsupported(INPUT)),
+        }
+    }
+}
+
+fn prepare_quantized<T: Element>(io: &Signature) -> Result<Kernel, OpError> {
+    let (min, max) = limits(binary_type(io)?).ok_or_else(|| io.unsupported(INPUT))?;
+    let input = parameters(io.input(INPUT)?)?;
+    let alpha = parameters(io.input(ALPHA)?)?;
+    let output = parameters(io.output(0)?)?;
+    let right = multiplier(f64::from(input.scale / output.scale))?;
+    let left = multiplier(f64::from(input.scale * alpha.scale / output.scale))?;
+    let broadcast = Broadcast::of(io)?;
+    Ok(Kernel::new(move |run| {
+        let parts = run.parts::<T>(0);
+        let operands = (parts.inputs.get::<T>(INPUT), parts.inputs.get::<T>(ALPHA));
+        broadcast.apply(operands.0, operands.1, parts.output, |x, slope| {
+            let x = x.into() - input.zero_point;
+            let y = if x >= 0 {
+                right.apply(x)
+            } else {
+                left.apply(x * (slope.into() - alpha.zero_point))
+            };
+            T::from_i32(y.wrapping_add(output.zero_point).clamp(min, max))
+        });
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Case, eval, signature};
+
+    #[test]
+    fn f32_has_a_slope_for_each_index_of_the_last_axis() {
+        let input = Case::f32([2, 2], [-1.0, -1.0, 2.0, -4.0]);
+        let alpha = Case::f32([2], [0.5, -0.25]).constant();
+        let output = eval(Prelu, &[input, alpha], Case::result(DType::F32));
+        assert_eq!(output.get::<f32>(), [-0.5, 0.25, 2.0, 1.0]);
+    }
+
+    #[test]
+    fn i8_rescales_both_sides() {
+        let input = Case::i8([2], [-8, 8]).quantized(0.5, 0);
+        let alpha = Case::i8([1], [50]).quantized(0.01, 0);
+        let output = eval(Prelu, &[input, alpha], Case::result(DType::I8).quantized(0.25, -1));
+        assert_eq!(output.get::<i8>(), [-9, 15]);
+    }
+
+    #[test]
+    fn rejects_an_alpha_larger_than_the_input() {
+        let operands = [Case::f32([1, 2], [0.0; 2]), Case::f32([3, 1], [0.0; 3])];
+        let io = signature(&operands, &[Case::result(DType::F32)]);
+        assert!(matches!(Prelu.infer_shapes(&io), Err(OpError::Shape(_))));
+    }
+}
