@@ -23,6 +23,7 @@ mod write;
 pub use element::ElementType;
 pub use error::SampleError;
 pub use preprocess::{ChannelOrder, Normalize, Preprocess, Resize};
+pub use source::array_shapes;
 pub use write::{Tensor, read_npy, write_npy, write_npz};
 
 use array::Axis;

@@ -108,6 +108,31 @@ fn read_all(arrays: &[Array], index: usize) -> Result<Vec<(ElementType, Vec<u8>)
         .collect()
 }
 
+/// The shapes of the arrays that `path` holds for `inputs`, as they are in the file, so that a model can
+/// be resized to them; `None` for pictures, folders, lists and raw files, which have the input's shape.
+///
+/// # Errors
+///
+/// The file cannot be read, or has no array for one of the inputs.
+pub fn array_shapes(
+    path: &Path,
+    inputs: &[InputSpec],
+) -> Result<Vec<Option<Vec<usize>>>, SampleError> {
+    let arrays = match FileKind::of(path) {
+        _ if path.is_dir() => return Ok(vec![None; inputs.len()]),
+        FileKind::Npz => open_npz(path, inputs, Axis::Single)?,
+        FileKind::Npy => {
+            only_input(path, inputs)?;
+            vec![Array::open_npy(path, Axis::Single)?]
+        }
+        _ => return Ok(vec![None; inputs.len()]),
+    };
+    let shapes = arrays
+        .into_iter()
+        .map(|array| Some(array.layout.sample_shape));
+    Ok(shapes.collect())
+}
+
 /// Opens a file of arrays, one an input, and checks that they fit.
 fn open_arrays(path: &Path, inputs: &[InputSpec], axis: Axis) -> Result<Vec<Array>, SampleError> {
     let arrays = match FileKind::of(path) {

@@ -1,12 +1,9 @@
 //! Whole arrays out and in: `.npy` and `.npz` that numpy loads, and `.npy` labels.
 
-use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufWriter, Seek, Write};
-use std::path::{Path, PathBuf};
-use std::process;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::io::{self, Cursor, Write};
+use std::path::Path;
 
+use bantam_model::write::save;
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 
@@ -70,10 +67,8 @@ pub fn write_npy(
     bytes: &[u8],
 ) -> Result<(), SampleError> {
     check_entry(&path.display().to_string(), shape, dtype, bytes)?;
-    replace(path, |file| {
-        file.write_all(&header_bytes(shape, dtype))?;
-        file.write_all(bytes)
-    })
+    let file = [&header_bytes(shape, dtype), bytes].concat();
+    save(path, &file).map_err(writing(path))
 }
 
 /// Writes an uncompressed `.npz` file of `(name, shape, type, native-endian bytes)`; what was at `path` stays
@@ -89,20 +84,25 @@ pub fn write_npz<N: AsRef<str>, S: AsRef<[usize]>, B: AsRef<[u8]>>(
     for (name, shape, dtype, bytes) in entries {
         check_entry(name.as_ref(), shape.as_ref(), *dtype, bytes.as_ref())?;
     }
-    replace(path, |file| {
-        let mut archive = ZipWriter::new(file);
-        for (name, shape, dtype, bytes) in entries {
-            let bytes = bytes.as_ref();
-            let options = SimpleFileOptions::DEFAULT
-                .compression_method(CompressionMethod::Stored)
-                .large_file(bytes.len() as u64 >= u64::from(u32::MAX) - (1 << 20));
-            archive.start_file(format!("{}.npy", name.as_ref()), options)?;
-            archive.write_all(&header_bytes(shape.as_ref(), *dtype))?;
-            archive.write_all(bytes)?;
-        }
-        archive.finish()?;
-        Ok(())
-    })
+    let file = archive(entries).map_err(writing(path))?;
+    save(path, &file).map_err(writing(path))
+}
+
+/// The bytes of an `.npz` file.
+fn archive<N: AsRef<str>, S: AsRef<[usize]>, B: AsRef<[u8]>>(
+    entries: &[(N, S, ElementType, B)],
+) -> io::Result<Vec<u8>> {
+    let mut archive = ZipWriter::new(Cursor::new(Vec::new()));
+    for (name, shape, dtype, bytes) in entries {
+        let bytes = bytes.as_ref();
+        let options = SimpleFileOptions::DEFAULT
+            .compression_method(CompressionMethod::Stored)
+            .large_file(bytes.len() as u64 >= u64::from(u32::MAX) - (1 << 20));
+        archive.start_file(format!("{}.npy", name.as_ref()), options)?;
+        archive.write_all(&header_bytes(shape.as_ref(), *dtype))?;
+        archive.write_all(bytes)?;
+    }
+    Ok(archive.finish()?.into_inner())
 }
 
 fn check_entry(
@@ -124,70 +124,18 @@ fn check_entry(
     })
 }
 
-trait WriteSeek: Write + Seek {}
-impl<T: Write + Seek> WriteSeek for T {}
-
-/// Writes beside `path`, then renames; a device such as `/dev/null` is written to, not replaced.
-fn replace(
-    path: &Path,
-    write: impl FnOnce(&mut dyn WriteSeek) -> io::Result<()>,
-) -> Result<(), SampleError> {
-    let error = |source| SampleError::Write {
+fn writing(path: &Path) -> impl Fn(io::Error) -> SampleError {
+    |source| SampleError::Write {
         path: path.to_owned(),
         source,
-    };
-    // A link keeps pointing where it does.
-    let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    if target.exists() && !target.is_file() {
-        let mut file = OpenOptions::new()
-            .write(true)
-            .open(&target)
-            .map_err(error)?;
-        return write(&mut file).map_err(error);
-    }
-    let temporary = Temporary::beside(&target);
-    let file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .open(&temporary.0)
-        .map_err(error)?;
-    finish(file, write)
-        .and_then(|()| fs::rename(&temporary.0, &target))
-        .map_err(error)
-}
-
-fn finish(file: File, write: impl FnOnce(&mut dyn WriteSeek) -> io::Result<()>) -> io::Result<()> {
-    let mut file = BufWriter::new(file);
-    write(&mut file)?;
-    file.flush()
-}
-
-/// A name that no other writer uses; the file is removed on drop, if it is still there by then.
-struct Temporary(PathBuf);
-
-impl Temporary {
-    fn beside(path: &Path) -> Self {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let mut name = OsString::from(".");
-        name.push(path.file_name().unwrap_or_default());
-        name.push(format!(
-            ".{}.{}.tmp",
-            process::id(),
-            COUNT.fetch_add(1, Ordering::Relaxed)
-        ));
-        Self(path.with_file_name(name))
-    }
-}
-
-impl Drop for Temporary {
-    fn drop(&mut self) {
-        // After the rename there is nothing to remove; on failure the first error is the one to report.
-        let _ = fs::remove_file(&self.0);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsString;
+    use std::fs;
+
     use super::*;
 
     fn names(dir: &Path) -> Vec<OsString> {

@@ -60,18 +60,23 @@ impl Model {
     }
 }
 
-/// Writes `bytes` to a temporary file beside `path`, then renames it; removes it on failure.
+/// Writes `bytes` to a temporary file beside `path`, then renames it; removes it on failure. A link keeps
+/// pointing where it does; a device such as `/dev/null` is written to, not replaced.
 pub fn save(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let name = path.file_name().ok_or(io::ErrorKind::InvalidFilename)?;
+    let target = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    if target.exists() && !target.is_file() {
+        return File::options().write(true).open(&target)?.write_all(bytes);
+    }
+    let name = target.file_name().ok_or(io::ErrorKind::InvalidFilename)?;
     let mut temporary = name.to_owned();
     temporary.push(format!(".{}.tmp", std::process::id()));
-    let temporary = path.with_file_name(temporary);
+    let temporary = target.with_file_name(temporary);
     let written = File::create(&temporary)
         .and_then(|mut file| {
             file.write_all(bytes)?;
             file.sync_all()
         })
-        .and_then(|()| std::fs::rename(&temporary, path));
+        .and_then(|()| std::fs::rename(&temporary, &target));
     if written.is_err() {
         // The first error is the one to report; the file may never have been made.
         let _ = std::fs::remove_file(&temporary);
