@@ -1,1 +1,10 @@
-//! Bantam.
+//! Loads a model, chooses where each operator runs, and runs it.
+//!
+//! In this version every operator runs on the CPU path of [`bantam_model::cpu`]; a driver other
+//! than `cpu` is an error, not a silent fallback.
+
+#![forbid(unsafe_code)]
+
+mod session;
+
+pub use session::{DriverSpec, Options, Placement, Session, SessionError, TensorInfo};

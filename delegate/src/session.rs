@@ -1,0 +1,255 @@
+//! A model that is loaded, placed and ready to run.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::path::Path;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bantam_model::cpu::{self, Plan, RunError, Runner};
+use bantam_model::tensor::{DType, Shape};
+use bantam_model::{Model, Numerics, Quantization, ReadError, TensorId};
+
+/// Which driver takes partitions of the model, as a user writes it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum DriverSpec {
+    /// `cpu`: none; every operator runs on the CPU path.
+    #[default]
+    Cpu,
+    /// Any other text.
+    Named(String),
+}
+
+impl FromStr for DriverSpec {
+    type Err = Infallible;
+    fn from_str(text: &str) -> Result<Self, Infallible> {
+        Ok(match text {
+            "cpu" => Self::Cpu,
+            other => Self::Named(other.to_owned()),
+        })
+    }
+}
+
+impl fmt::Display for DriverSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cpu => f.write_str("cpu"),
+            Self::Named(name) => f.write_str(name),
+        }
+    }
+}
+
+/// How a session shall run its model.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// What takes partitions of the model.
+    pub driver: DriverSpec,
+    /// Which integer arithmetic the CPU path follows.
+    pub numerics: Numerics,
+    /// The largest number of threads, at least 1.
+    pub threads: usize,
+    /// New shapes for the model's inputs, in order; `None` keeps the file's.
+    pub input_shapes: Vec<Option<Shape>>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            driver: DriverSpec::default(),
+            numerics: Numerics::default(),
+            threads: 1,
+            input_shapes: Vec::new(),
+        }
+    }
+}
+
+/// Why there is no session.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SessionError {
+    /// The file is not a model.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The model cannot be planned, or the data does not fit it.
+    #[error(transparent)]
+    Run(#[from] RunError),
+    /// There is no such driver.
+    #[error("driver {0} is not available in this version")]
+    Driver(DriverSpec),
+}
+
+/// An input or output of a session.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TensorInfo {
+    /// The tensor's name.
+    pub name: String,
+    /// The type of its elements.
+    pub dtype: DType,
+    /// Its shape in this session.
+    pub shape: Shape,
+    /// How its integers stand for real values.
+    pub quantization: Option<Quantization>,
+}
+
+/// How many operators run where. Displays as the line that users see.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Placement {
+    /// What takes partitions.
+    pub driver: DriverSpec,
+    /// Operators that run; those that only depend on constants are computed beforehand.
+    pub ops: usize,
+    /// How many of them the driver takes.
+    pub delegated: usize,
+}
+
+impl fmt::Display for Placement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let on_cpu = self.ops - self.delegated;
+        let plural = if on_cpu == 1 { "op" } else { "ops" };
+        write!(f, "{}: {on_cpu} {plural} on the CPU path", self.driver)
+    }
+}
+
+/// A model that can be run again and again, in the same memory.
+pub struct Session {
+    runner: Runner,
+    inputs: Vec<TensorInfo>,
+    outputs: Vec<TensorInfo>,
+    placement: Placement,
+}
+
+impl Session {
+    /// Reads the model at `path` and prepares it. The file must not change while the session lives.
+    pub fn open(path: &Path, options: &Options) -> Result<Self, SessionError> {
+        Self::new(&Model::open(path)?, options)
+    }
+
+    /// Prepares `model`: picks what runs where, plans the memory and starts the threads.
+    pub fn new(model: &Model, options: &Options) -> Result<Self, SessionError> {
+        if options.driver != DriverSpec::Cpu {
+            return Err(SessionError::Driver(options.driver.clone()));
+        }
+        let plan = Plan::new(
+            model,
+            &cpu::Options {
+                numerics: options.numerics,
+                threads: options.threads,
+                input_shapes: options.input_shapes.clone(),
+                ..cpu::Options::default()
+            },
+        )?;
+        let infos = |ids: &[TensorId]| {
+            ids.iter()
+                .map(|&id| {
+                    let value = plan.value(id);
+                    TensorInfo {
+                        name: model.subgraphs[0][id].name.clone(),
+                        dtype: value.dtype,
+                        shape: value.shape.clone(),
+                        quantization: value.quantization.clone(),
+                    }
+                })
+                .collect()
+        };
+        Ok(Self {
+            inputs: infos(plan.inputs()),
+            outputs: infos(plan.outputs()),
+            placement: Placement {
+                driver: options.driver.clone(),
+                ops: plan.nodes().count(),
+                delegated: 0,
+            },
+            runner: Runner::new(Arc::new(plan))?,
+        })
+    }
+
+    /// What the model takes.
+    pub fn inputs(&self) -> &[TensorInfo] {
+        &self.inputs
+    }
+
+    /// What the model gives.
+    pub fn outputs(&self) -> &[TensorInfo] {
+        &self.outputs
+    }
+
+    /// Where the operators run.
+    pub fn placement(&self) -> &Placement {
+        &self.placement
+    }
+
+    /// Copies `bytes`, in the model's own element type and this machine's byte order, into input
+    /// `index`, where they stay over runs.
+    pub fn set_input(&mut self, index: usize, bytes: &[u8]) -> Result<(), RunError> {
+        self.runner.set_input(index, bytes)
+    }
+
+    /// Runs the model once.
+    pub fn run(&mut self) {
+        self.runner.run();
+    }
+
+    /// The same, calling `observe` with each operator's place in the subgraph and its time.
+    pub fn run_timed(&mut self, observe: impl FnMut(usize, Duration) + Send) {
+        self.runner.run_timed(observe);
+    }
+
+    /// The bytes of output `index` as the last run left them; empty if there is no such output.
+    pub fn output(&self, index: usize) -> &[u8] {
+        self.runner.output(index)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bantam_model::{Node, Subgraph, Tensor, ops};
+
+    /// float32 `[2, 3]` to `[6]`.
+    fn model() -> Model {
+        let mut subgraph = Subgraph::default();
+        let input = subgraph.add_tensor(Tensor::new("x", DType::F32, [2, 3]));
+        let shape: Vec<u8> = 6i32.to_le_bytes().to_vec();
+        let shape = subgraph.add_tensor(Tensor::constant("shape", DType::I32, [1], shape));
+        let output = subgraph.add_tensor(Tensor::new("y", DType::F32, [6]));
+        let reshape = ops::Reshape { new_shape: None };
+        subgraph
+            .nodes
+            .push(Node::new(reshape, &[input, shape], &[output]));
+        (subgraph.inputs, subgraph.outputs) = (vec![input], vec![output]);
+        Model {
+            subgraphs: vec![subgraph],
+            ..Model::default()
+        }
+    }
+
+    #[test]
+    fn runs_on_the_cpu_path() {
+        let mut session = Session::new(&model(), &Options::default()).unwrap();
+        assert_eq!(session.inputs()[0].name, "x");
+        assert_eq!(session.outputs()[0].shape, [6]);
+        assert_eq!(session.placement().to_string(), "cpu: 1 op on the CPU path");
+        let bytes: Vec<u8> = (0..24).collect();
+        session.set_input(0, &bytes).unwrap();
+        session.run();
+        assert_eq!(session.output(0), bytes);
+        assert_eq!(session.output(1), []);
+        assert!(session.set_input(0, &bytes[1..]).is_err());
+        assert!(session.set_input(1, &bytes).is_err());
+    }
+
+    #[test]
+    fn refuses_a_driver_that_it_has_not() {
+        let options = Options {
+            driver: "edgetpu:usb".parse().unwrap(),
+            ..Options::default()
+        };
+        let error = Session::new(&model(), &options).err().unwrap();
+        assert_eq!(
+            error.to_string(),
+            "driver edgetpu:usb is not available in this version"
+        );
+    }
+}
