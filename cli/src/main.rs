@@ -1,2 +1,63 @@
-//! The `bantam` command.
-fn main() {}
+//! The `bantam` command: one module a verb; parsing, progress and printing, and no more.
+
+mod args;
+mod benchmark;
+mod data;
+mod error;
+mod evaluate;
+mod explain;
+mod inspect;
+mod output;
+mod run;
+
+use std::panic;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use error::Failure;
+
+/// Quantize a float TFLite model for an accelerator, run it and judge it.
+#[derive(Parser)]
+#[command(name = "bantam", version, arg_required_else_help = true)]
+#[command(disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    Run(run::Args),
+    Benchmark(benchmark::Args),
+    Inspect(inspect::Args),
+    Evaluate(evaluate::Args),
+    Explain(explain::Args),
+}
+
+fn main() -> ExitCode {
+    panic::set_hook(Box::new(error::report_panic));
+    match panic::catch_unwind(real_main) {
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(failure)) => {
+            output::warn(&failure.to_string());
+            ExitCode::from(failure.exit())
+        }
+        Err(_) => ExitCode::from(error::INTERNAL.exit),
+    }
+}
+
+fn real_main() -> Result<(), Failure> {
+    let cli = match Cli::try_parse_from(args::normalize(std::env::args_os())) {
+        Ok(cli) => cli,
+        Err(error) if error.use_stderr() => return Err(error::usage(&error)),
+        Err(help) => return output::print(&help.render().to_string()),
+    };
+    match cli.verb {
+        Verb::Run(args) => run::run(&args),
+        Verb::Benchmark(args) => benchmark::run(&args),
+        Verb::Inspect(args) => inspect::run(&args),
+        Verb::Evaluate(args) => evaluate::run(&args),
+        Verb::Explain(args) => explain::run(&args),
+    }
+}

@@ -1,0 +1,327 @@
+//! What users see when something is wrong: one line what, one why, one what to try, and a code.
+
+use std::error::Error;
+use std::fmt;
+use std::panic::PanicHookInfo;
+use std::path::Path;
+
+use bantam_converter::samples::SampleError;
+use bantam_delegate::SessionError;
+use bantam_model::ReadError;
+use bantam_model::cpu::RunError;
+use bantam_model::ops::OpError;
+use clap::error::{ContextKind, ContextValue};
+
+use crate::output;
+
+/// A kind of failure: its stable name, the exit code, and what `explain` says of it.
+pub struct Code {
+    /// The stable name.
+    pub id: &'static str,
+    /// The exit code of the process.
+    pub exit: u8,
+    /// A few words.
+    pub title: &'static str,
+    /// A few sentences.
+    pub text: &'static str,
+}
+
+macro_rules! codes {
+    ($($name:ident = $id:literal, $exit:literal, $title:literal, $text:literal;)*) => {
+        $(pub static $name: Code = Code { id: $id, exit: $exit, title: $title, text: $text };)*
+        /// All codes.
+        pub static CODES: &[&Code] = &[$(&$name),*];
+    };
+}
+
+codes! {
+    GATE = "BNT-G001", 1, "a condition that was asked for does not hold",
+        "The command did its work, but a condition that a flag asked for, such as\n\
+         --require-full-delegation, does not hold.";
+    USAGE = "BNT-U001", 2, "the command line cannot be understood",
+        "A flag, value or verb is unknown, missing or contradicts another. Flags take `-` or `_`\n\
+         and are never abbreviated. `bantam VERB --help` lists what a verb takes.";
+    NOT_YET = "BNT-U002", 2, "this version does not have what was asked for",
+        "The name is known, but this version cannot do it yet. README.md lists what is missing.";
+    OUTPUT = "BNT-O001", 2, "the output cannot be written",
+        "The folder is missing, writing is not allowed, or the disk is full. Files are written\n\
+         whole under another name and then renamed, so nothing partial is left behind.";
+    THREADS = "BNT-O002", 2, "the threads cannot be started",
+        "The system refused to start as many threads as --threads asks for.";
+    MODEL_FILE = "BNT-M001", 3, "the model file cannot be read",
+        "The path does not exist, is a folder, or may not be read.";
+    MODEL_FORMAT = "BNT-M002", 3, "the file is not a .tflite model",
+        "A .tflite file has the four letters TFL3 at byte 4. A SavedModel, .h5, .keras, .onnx or\n\
+         .pb file has to be exported to .tflite first, by TensorFlow's or PyTorch's own tools.";
+    MODEL_CORRUPT = "BNT-M003", 3, "the model is broken",
+        "The file starts like a .tflite model, but is truncated, or its tables contradict each\n\
+         other: an index out of range, a constant whose size does not fit its shape, a tensor\n\
+         that is used before it is computed. Every index and size is checked before use.";
+    MODEL_OP = "BNT-M004", 3, "an operator of the model cannot be run",
+        "The CPU path has no kernel for the operator, for these element types, or for these\n\
+         attributes. `bantam inspect MODEL` lists the model's operators.";
+    MODEL_MEMORY = "BNT-M005", 3, "the model needs too much memory",
+        "The tensors of one run would take more bytes than the limit, which protects against\n\
+         files with absurd shapes.";
+    MODEL_CONVERT = "BNT-M006", 3, "the model cannot be converted as asked",
+        "The model is sound but does not become what the mode asks for. With --mode int8,\n\
+         operators without an integer form stay float.";
+    DATA_FILE = "BNT-D001", 3, "the data cannot be read",
+        "The file or folder is missing, truncated or not of the kind that its name says.\n\
+         Data is a .npy, an .npz, a folder of images or of .npy files, a raw file, or a .txt\n\
+         file that lists one path a line.";
+    DATA_SHAPE = "BNT-D002", 3, "the data does not fit the model's inputs",
+        "Shape, number or names of the arrays are not those of the inputs. For several inputs,\n\
+         bring an .npz with one entry an input, keyed by tensor name or by position 0, 1 ...\n\
+         `bantam inspect MODEL` shows the inputs.";
+    DATA_VALUE = "BNT-D003", 3, "the data holds a value that the model cannot take",
+        "NaN and infinity are refused, and so are numbers that do not exist in the integer type of\n\
+         an input without quantization.";
+    LABELS = "BNT-D004", 3, "the labels do not fit the outputs",
+        "There must be one label a sample, of the kind that the metric compares with.";
+    DRIVER = "BNT-V001", 4, "the driver or device is not available",
+        "This version runs models on the CPU path only: --driver cpu.";
+    INTERNAL = "BNT-I001", 5, "internal error",
+        "Bantam broke one of its own rules. This is a bug whatever the input was: please report it\n\
+         with the command and, if you can, the model.";
+}
+
+impl Code {
+    /// A failure of this kind.
+    pub fn failure(
+        &'static self,
+        what: impl Into<String>,
+        why: impl Into<String>,
+        hint: impl Into<String>,
+    ) -> Failure {
+        Failure {
+            code: self,
+            what: what.into(),
+            why: why.into(),
+            hint: hint.into(),
+        }
+    }
+}
+
+/// What is wrong, why, and what to try. Displays as the three lines that users see.
+pub struct Failure {
+    code: &'static Code,
+    what: String,
+    why: String,
+    hint: String,
+}
+
+impl Failure {
+    /// The exit code of the process.
+    pub fn exit(&self) -> u8 {
+        self.code.exit
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let line = |text: &str| text.split('\n').collect::<Vec<_>>().join(" ");
+        writeln!(f, "error[{}]: {}", self.code.id, line(&self.what))?;
+        writeln!(f, "  why: {}", line(&self.why))?;
+        write!(f, "  try: {}", line(&self.hint))
+    }
+}
+
+/// The messages of `error` and of what caused it, in one line.
+pub fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text = format!("{text}: {error}");
+        source = error.source();
+    }
+    text
+}
+
+/// The messages of what caused `error`, or its own if nothing did.
+fn cause(error: &dyn Error) -> String {
+    chain(error.source().unwrap_or(error))
+}
+
+/// clap's complaint in our three lines.
+pub fn usage(error: &clap::Error) -> Failure {
+    let text = error.render().to_string();
+    let line = |prefix: &str| {
+        let found = text
+            .lines()
+            .find_map(|l| l.trim_start().strip_prefix(prefix));
+        found.map(|l| l.trim().to_owned())
+    };
+    // Required arguments stand on the lines that follow the first.
+    let mut what = text
+        .lines()
+        .take_while(|l| !l.is_empty())
+        .map(str::trim)
+        .collect::<Vec<_>>()
+        .join(" ");
+    what = what.strip_prefix("error: ").unwrap_or(&what).to_owned();
+    if !what.contains(' ') || text.starts_with("Quantize") {
+        what = "a verb is missing".to_owned();
+    }
+    let suggested = [
+        ContextKind::SuggestedArg,
+        ContextKind::SuggestedSubcommand,
+        ContextKind::SuggestedValue,
+    ]
+    .into_iter()
+    .find_map(|kind| match error.get(kind)? {
+        ContextValue::String(text) => Some(text.clone()),
+        ContextValue::Strings(texts) => texts.first().cloned(),
+        _ => None,
+    });
+    let why = line("Usage: ").map_or_else(
+        || "the command line does not fit".to_owned(),
+        |usage| format!("the usage is: {usage}"),
+    );
+    let hint = match suggested {
+        Some(suggested) => format!("did you mean {suggested}?"),
+        None => "`bantam --help`, or `bantam VERB --help`".to_owned(),
+    };
+    USAGE.failure(what, why, hint)
+}
+
+/// A model that cannot be read.
+pub fn read(path: &Path, error: &ReadError) -> Failure {
+    let name = path.display();
+    match error {
+        ReadError::File { .. } => MODEL_FILE.failure(
+            format!("cannot read {name}"),
+            cause(error),
+            "check the path and the permissions",
+        ),
+        ReadError::Identifier => MODEL_FORMAT.failure(
+            format!("{name} is not a model"),
+            chain(error),
+            "export the model to .tflite, then give that file",
+        ),
+        _ => MODEL_CORRUPT.failure(
+            format!("{name} is broken"),
+            chain(error),
+            "export or download the model again",
+        ),
+    }
+}
+
+/// A model that cannot be planned or run.
+pub fn run(path: &Path, error: &RunError) -> Failure {
+    let name = path.display();
+    match error {
+        RunError::Op { source, .. } => MODEL_OP.failure(
+            format!("{name} cannot be run: {error}"),
+            cause(error),
+            match source {
+                OpError::NoKernel(_) => "`bantam inspect` lists the model's operators",
+                _ => "compare the shapes and types of its inputs with `bantam inspect`",
+            },
+        ),
+        RunError::Memory { .. } => MODEL_MEMORY.failure(
+            format!("{name} is too large to run"),
+            chain(error),
+            "give smaller inputs, or look at the shapes with `bantam inspect`",
+        ),
+        RunError::Data(_) => DATA_SHAPE.failure(
+            format!("the data does not fit {name}"),
+            chain(error),
+            "look at the inputs with `bantam inspect`",
+        ),
+        RunError::Threads(_) => THREADS.failure(
+            "cannot start the threads",
+            chain(error),
+            "ask for fewer with --threads",
+        ),
+        _ => MODEL_CORRUPT.failure(
+            format!("{name} is broken"),
+            chain(error),
+            "export or download the model again",
+        ),
+    }
+}
+
+/// A session that cannot be had.
+pub fn session(path: &Path, error: &SessionError) -> Failure {
+    match error {
+        SessionError::Read(error) => read(path, error),
+        SessionError::Run(error) => run(path, error),
+        _ => DRIVER.failure(
+            error.to_string(),
+            "this version runs models on the CPU path only",
+            "leave --driver away, or say --driver cpu",
+        ),
+    }
+}
+
+/// Data that cannot be used, or results that cannot be written.
+pub fn samples(error: &SampleError) -> Failure {
+    use SampleError::*;
+    match error {
+        Write { path, .. } => cannot_write(path, &cause(error)),
+        Shape { .. }
+        | InputShape { .. }
+        | NotImageInput { .. }
+        | ImageSize { .. }
+        | InputCount { .. }
+        | MissingEntry { .. }
+        | SampleCount { .. }
+        | RawSize { .. } => DATA_SHAPE.failure(
+            "the data does not fit the model",
+            chain(error),
+            "look at the inputs with `bantam inspect`, or at `bantam explain BNT-D002`",
+        ),
+        NotFinite { .. } | Unrepresentable { .. } => DATA_VALUE.failure(
+            "the data holds a value that the model cannot take",
+            chain(error),
+            "look at the data, and at the preprocessing flags",
+        ),
+        Preprocess { .. } => USAGE.failure(
+            "the preprocessing makes no sense",
+            chain(error),
+            "give finite numbers, and neither a scale nor a deviation of 0",
+        ),
+        _ => DATA_FILE.failure(
+            "the data cannot be read",
+            chain(error),
+            "check the path; `bantam explain BNT-D001` lists the kinds of data",
+        ),
+    }
+}
+
+/// An output file that cannot be written.
+pub fn cannot_write(path: &Path, why: &str) -> Failure {
+    OUTPUT.failure(
+        format!("cannot write {}", path.display()),
+        why,
+        "check the folder, the permissions and the space left",
+    )
+}
+
+/// One clear line in place of a stack trace.
+pub fn report_panic(info: &PanicHookInfo<'_>) {
+    let message = info.payload_as_str().unwrap_or("no message");
+    let place = info.location().map(ToString::to_string);
+    let failure = INTERNAL.failure(
+        format!("internal error: {message}"),
+        format!("a bug, at {}", place.unwrap_or_default()),
+        "report it with the command and, if you can, the model",
+    );
+    output::warn(&failure.to_string());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_unique_and_failures_have_three_lines() {
+        for (index, code) in CODES.iter().enumerate() {
+            assert!(CODES[..index].iter().all(|other| other.id != code.id));
+            assert!((1..=5).contains(&code.exit) && !code.text.is_empty());
+        }
+        let text = INTERNAL.failure("a\nb", "c", "d").to_string();
+        assert_eq!(text, "error[BNT-I001]: a b\n  why: c\n  try: d");
+    }
+}
