@@ -6,6 +6,7 @@
 mod activation;
 mod arithmetic;
 mod broadcast;
+mod movement;
 mod padding;
 mod pointwise;
 mod pool_2d;
@@ -416,8 +417,10 @@ impl fmt::Display for Op {
 operators! {
     add::Add = ADD;
     average_pool_2d::AveragePool2d = AVERAGE_POOL_2D;
+    concatenation::Concatenation = CONCATENATION;
     conv_2d::Conv2d = CONV_2D;
     depthwise_conv_2d::DepthwiseConv2d = DEPTHWISE_CONV_2D;
+    expand_dims::ExpandDims = EXPAND_DIMS;
     fully_connected::FullyConnected = FULLY_CONNECTED;
     hard_swish::HardSwish = HARD_SWISH;
     leaky_relu::LeakyRelu = LEAKY_RELU;
@@ -427,6 +430,9 @@ operators! {
     mean::Mean = MEAN;
     minimum::Minimum = MINIMUM;
     mul::Mul = MUL;
+    pack::Pack = PACK;
+    pad::Pad = PAD;
+    pad_v2::PadV2 = PADV2;
     prelu::Prelu = PRELU;
     reduce_max::ReduceMax = REDUCE_MAX;
     reduce_min::ReduceMin = REDUCE_MIN;
@@ -434,8 +440,15 @@ operators! {
     relu::Relu = RELU;
     relu_n1_to_1::ReluN1To1 = RELU_N1_TO_1;
     reshape::Reshape = RESHAPE;
+    resize_bilinear::ResizeBilinear = RESIZE_BILINEAR;
+    resize_nearest_neighbor::ResizeNearestNeighbor = RESIZE_NEAREST_NEIGHBOR;
+    shape::ShapeOf = SHAPE;
+    split::Split = SPLIT;
+    squeeze::Squeeze = SQUEEZE;
+    strided_slice::StridedSlice = STRIDED_SLICE;
     sub::Sub = SUB;
     sum::Sum = SUM;
     tanh::Tanh = TANH;
+    transpose::Transpose = TRANSPOSE;
     transpose_conv::TransposeConv = TRANSPOSE_CONV;
 }

@@ -3,6 +3,7 @@
 //! Input any shape; the new shape comes from the second operand if it is there, otherwise from
 //! the options. One dimension may be -1: what remains.
 
+use super::movement::unchanged;
 use super::{Attributes, OpError, Operator, QuantRule, Role, Signature};
 use crate::cpu::Kernel;
 use crate::schema::tfl;
@@ -64,11 +65,8 @@ impl Operator for Reshape {
         1
     }
 
-    fn prepare(&self, _: &Signature) -> Result<Kernel, OpError> {
-        Ok(Kernel::new(|run| {
-            let parts = run.parts::<u8>(0);
-            parts.output.copy_from_slice(parts.inputs.bytes(INPUT));
-        }))
+    fn prepare(&self, io: &Signature) -> Result<Kernel, OpError> {
+        unchanged(io, INPUT)
     }
 }
 
@@ -92,5 +90,13 @@ mod tests {
         let op = Reshape { new_shape: Some(vec![5]) };
         let io = signature(&[Case::f32([2, 3], [0.0; 6])], &[Case::result(DType::F32)]);
         assert!(matches!(op.infer_shapes(&io), Err(OpError::Shape(_))));
+    }
+
+    #[test]
+    fn rejects_another_type() {
+        let op = Reshape { new_shape: Some(vec![4]) };
+        let mut io = signature(&[Case::i8([2, 2], [0; 4])], &[Case::result(DType::F32)]);
+        io.outputs[0].shape = vec![4];
+        assert!(matches!(op.prepare(&io), Err(OpError::UnsupportedType { .. })));
     }
 }
