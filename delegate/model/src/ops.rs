@@ -417,11 +417,14 @@ impl fmt::Display for Op {
 operators! {
     add::Add = ADD;
     average_pool_2d::AveragePool2d = AVERAGE_POOL_2D;
+    batch_to_space_nd::BatchToSpaceNd = BATCH_TO_SPACE_ND;
     concatenation::Concatenation = CONCATENATION;
     conv_2d::Conv2d = CONV_2D;
+    depth_to_space::DepthToSpace = DEPTH_TO_SPACE;
     depthwise_conv_2d::DepthwiseConv2d = DEPTHWISE_CONV_2D;
     expand_dims::ExpandDims = EXPAND_DIMS;
     fully_connected::FullyConnected = FULLY_CONNECTED;
+    gather::Gather = GATHER;
     hard_swish::HardSwish = HARD_SWISH;
     leaky_relu::LeakyRelu = LEAKY_RELU;
     logistic::Logistic = LOGISTIC;
@@ -429,6 +432,7 @@ operators! {
     maximum::Maximum = MAXIMUM;
     mean::Mean = MEAN;
     minimum::Minimum = MINIMUM;
+    mirror_pad::MirrorPad = MIRROR_PAD;
     mul::Mul = MUL;
     pack::Pack = PACK;
     pad::Pad = PAD;
@@ -443,12 +447,18 @@ operators! {
     resize_bilinear::ResizeBilinear = RESIZE_BILINEAR;
     resize_nearest_neighbor::ResizeNearestNeighbor = RESIZE_NEAREST_NEIGHBOR;
     shape::ShapeOf = SHAPE;
+    slice::Slice = SLICE;
+    space_to_batch_nd::SpaceToBatchNd = SPACE_TO_BATCH_ND;
+    space_to_depth::SpaceToDepth = SPACE_TO_DEPTH;
     split::Split = SPLIT;
+    split_v::SplitV = SPLIT_V;
     squeeze::Squeeze = SQUEEZE;
     strided_slice::StridedSlice = STRIDED_SLICE;
     sub::Sub = SUB;
     sum::Sum = SUM;
     tanh::Tanh = TANH;
+    tile::Tile = TILE;
     transpose::Transpose = TRANSPOSE;
     transpose_conv::TransposeConv = TRANSPOSE_CONV;
+    unpack::Unpack = UNPACK;
 }
