@@ -6,6 +6,7 @@
 mod activation;
 mod arithmetic;
 mod broadcast;
+mod extreme;
 mod movement;
 mod padding;
 mod pointwise;
@@ -416,12 +417,16 @@ impl fmt::Display for Op {
 
 operators! {
     add::Add = ADD;
+    arg_max::ArgMax = ARG_MAX;
+    arg_min::ArgMin = ARG_MIN;
     average_pool_2d::AveragePool2d = AVERAGE_POOL_2D;
     batch_to_space_nd::BatchToSpaceNd = BATCH_TO_SPACE_ND;
+    cast::Cast = CAST;
     concatenation::Concatenation = CONCATENATION;
     conv_2d::Conv2d = CONV_2D;
     depth_to_space::DepthToSpace = DEPTH_TO_SPACE;
     depthwise_conv_2d::DepthwiseConv2d = DEPTHWISE_CONV_2D;
+    dequantize::Dequantize = DEQUANTIZE;
     expand_dims::ExpandDims = EXPAND_DIMS;
     fully_connected::FullyConnected = FULLY_CONNECTED;
     gather::Gather = GATHER;
@@ -438,6 +443,7 @@ operators! {
     pad::Pad = PAD;
     pad_v2::PadV2 = PADV2;
     prelu::Prelu = PRELU;
+    quantize::Quantize = QUANTIZE;
     reduce_max::ReduceMax = REDUCE_MAX;
     reduce_min::ReduceMin = REDUCE_MIN;
     relu6::Relu6 = RELU6;
@@ -448,6 +454,7 @@ operators! {
     resize_nearest_neighbor::ResizeNearestNeighbor = RESIZE_NEAREST_NEIGHBOR;
     shape::ShapeOf = SHAPE;
     slice::Slice = SLICE;
+    softmax::Softmax = SOFTMAX;
     space_to_batch_nd::SpaceToBatchNd = SPACE_TO_BATCH_ND;
     space_to_depth::SpaceToDepth = SPACE_TO_DEPTH;
     split::Split = SPLIT;

@@ -87,6 +87,16 @@ pub(super) fn round_ties_even(x: f32) -> i32 {
     ((x + MAGIC).to_bits() as i32).wrapping_sub(MAGIC.to_bits() as i32)
 }
 
+/// The integer nearest to `x`, ties away from zero; `x` beyond an i32 saturates.
+#[inline]
+pub(super) fn round_half_away(x: f32) -> i32 {
+    // Not `round`, which is a call where the instruction set has no such rounding.
+    let whole = x as i32;
+    let fraction = x - whole as f32;
+    whole.saturating_add(i32::from(fraction >= 0.5))
+        - i32::from(fraction <= -0.5 && whole > i32::MIN)
+}
+
 /// Each element of the first operand through `f`.
 pub(super) fn map<A, T>(f: impl Fn(A) -> T + Send + Sync + 'static) -> Kernel
 where
@@ -193,6 +203,29 @@ mod tests {
         assert_eq!(
             [-2.5, -1.5, -0.4, 0.5, 1.5, 126.51].map(round_ties_even),
             [-2, -2, 0, 0, 2, 127]
+        );
+    }
+
+    #[test]
+    fn rounds_ties_away_from_zero() {
+        let below_half = 0.5f32.next_down();
+        let values = [
+            -2.5,
+            -1.5,
+            -below_half,
+            below_half,
+            0.5,
+            1.5,
+            8_388_609.0,
+            f32::NAN,
+        ];
+        assert_eq!(
+            values.map(round_half_away),
+            [-3, -2, 0, 0, 1, 2, 8_388_609, 0]
+        );
+        assert_eq!(
+            [f32::INFINITY, -3e38].map(round_half_away),
+            [i32::MAX, i32::MIN]
         );
     }
 
