@@ -31,13 +31,23 @@ pub enum Format {
     Json,
 }
 
+/// Which integer arithmetic the CPU path follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
-enum NumericsArg {
-    /// XNNPACK's integer arithmetic.
+pub enum NumericsArg {
+    /// XNNPACK's integer arithmetic
     #[default]
     Fast,
-    /// The integer arithmetic of LiteRT's reference kernels.
+    /// The integer arithmetic of LiteRT's reference kernels
     Reference,
+}
+
+impl From<NumericsArg> for Numerics {
+    fn from(arg: NumericsArg) -> Self {
+        match arg {
+            NumericsArg::Fast => Self::Fast,
+            NumericsArg::Reference => Self::Reference,
+        }
+    }
 }
 
 /// How a session runs.
@@ -59,10 +69,7 @@ impl SessionArgs {
     pub fn options(&self) -> Options {
         Options {
             driver: self.driver.clone(),
-            numerics: match self.numerics {
-                NumericsArg::Fast => Numerics::Fast,
-                NumericsArg::Reference => Numerics::Reference,
-            },
+            numerics: self.numerics.into(),
             threads: self.threads as usize,
             input_shapes: Vec::new(),
         }

@@ -5,6 +5,7 @@ use std::fmt;
 use std::panic::PanicHookInfo;
 use std::path::Path;
 
+use bantam_converter::ConvertError;
 use bantam_converter::samples::SampleError;
 use bantam_delegate::SessionError;
 use bantam_model::ReadError;
@@ -251,6 +252,40 @@ pub fn session(path: &Path, error: &SessionError) -> Failure {
             error.to_string(),
             "this version runs models on the CPU path only",
             "leave --driver away, or say --driver cpu",
+        ),
+    }
+}
+
+/// A model that cannot be converted or compared.
+pub fn convert(path: &Path, error: &ConvertError) -> Failure {
+    let name = path.display();
+    match error {
+        ConvertError::Run(source) => run(path, source),
+        ConvertError::NoKernel { .. } => MODEL_OP.failure(
+            format!("{name} cannot be run"),
+            chain(error),
+            "`bantam inspect` lists the model's operators",
+        ),
+        ConvertError::Sample { source, .. } => samples(source),
+        ConvertError::NoSamples => USAGE.failure(
+            "there are no samples",
+            chain(error),
+            "give about a hundred, and no limit of 0",
+        ),
+        ConvertError::Mismatch(_) => MODEL_CONVERT.failure(
+            format!("{name} cannot be compared"),
+            chain(error),
+            "compare a model with what was made from it",
+        ),
+        ConvertError::Float { .. } => MODEL_CONVERT.failure(
+            format!("{name} cannot be integer throughout"),
+            chain(error),
+            "--mode int8 leaves those operators float",
+        ),
+        _ => MODEL_CONVERT.failure(
+            format!("{name} cannot be converted"),
+            chain(error),
+            "look at the model with `bantam inspect`",
         ),
     }
 }

@@ -2,6 +2,7 @@
 
 mod args;
 mod benchmark;
+mod compare;
 mod data;
 mod error;
 mod evaluate;
@@ -32,6 +33,7 @@ enum Verb {
     Benchmark(benchmark::Args),
     Inspect(inspect::Args),
     Evaluate(evaluate::Args),
+    Compare(compare::Args),
     Explain(explain::Args),
 }
 
@@ -58,6 +60,7 @@ fn real_main() -> Result<(), Failure> {
         Verb::Benchmark(args) => benchmark::run(&args),
         Verb::Inspect(args) => inspect::run(&args),
         Verb::Evaluate(args) => evaluate::run(&args),
+        Verb::Compare(args) => compare::run(&args),
         Verb::Explain(args) => explain::run(&args),
     }
 }

@@ -53,6 +53,14 @@ pub fn progress(what: &'static str) -> ProgressBar {
     bar.with_message(what)
 }
 
+/// What tells `bar` how far the work is.
+pub fn steps(bar: &ProgressBar) -> impl Fn(usize, usize) + Sync + '_ {
+    |done, all| {
+        bar.set_length(all as u64);
+        bar.set_position(done as u64);
+    }
+}
+
 /// Says what data was taken for, and what about it looks like a mistake.
 pub fn describe(samples: &Samples) {
     warn(&samples.describe());

@@ -1,0 +1,105 @@
+//! `bantam compare`: how far two models are apart, output by output and tensor by tensor.
+
+use std::path::PathBuf;
+
+use bantam_converter::TensorError;
+use bantam_converter::samples::Samples;
+use serde_json::{Value, json};
+
+use crate::args::{Format, NumericsArg, PreprocessArgs};
+use crate::error::{self, Failure};
+use crate::{data, output};
+
+/// Measure how far a model's tensors are from another's
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The model to compare with, such as the float one
+    reference: PathBuf,
+    /// The model to judge, such as the quantized one
+    model: PathBuf,
+    /// The samples: .npy, .npz, a folder, a list or a raw file
+    #[arg(long, value_name = "PATH")]
+    data: PathBuf,
+    /// Use the first N samples
+    #[arg(long, value_name = "N")]
+    limit: Option<usize>,
+    /// What goes to standard output
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+    /// Integer arithmetic of the CPU path, exact to the bit either way
+    #[arg(long, value_enum, default_value_t)]
+    numerics: NumericsArg,
+    #[command(flatten)]
+    preprocess: PreprocessArgs,
+}
+
+pub fn run(args: &Args) -> Result<(), Failure> {
+    let reference = data::open_model(&args.reference)?;
+    let model = data::open_model(&args.model)?;
+    let specs = data::specs(&args.reference, &data::model_inputs(&reference))?;
+    let samples = Samples::open(
+        &args.data,
+        &specs,
+        &args.preprocess.preprocess(),
+        args.limit,
+    )
+    .map_err(|error| error::samples(&error))?;
+    output::describe(&samples);
+    let bar = output::progress("compare");
+    let comparison = bantam_converter::compare(
+        &reference,
+        &model,
+        &samples,
+        args.numerics.into(),
+        &output::steps(&bar),
+    );
+    bar.finish_and_clear();
+    let comparison = comparison.map_err(|error| error::convert(&args.model, &error))?;
+    match args.format {
+        Format::Json => {
+            let list = |errors: &[TensorError]| errors.iter().map(report).collect::<Vec<_>>();
+            output::print_json(
+                "compare",
+                json!({
+                    "data": samples.describe(),
+                    "model": args.model.display().to_string(),
+                    "outputs": list(&comparison.outputs),
+                    "reference": args.reference.display().to_string(),
+                    "samples": samples.len(),
+                    "tensors": list(&comparison.tensors),
+                }),
+            )
+        }
+        Format::Text => output::print(&format!(
+            "outputs\n{}\ntensors, worst first\n{}",
+            table(&comparison.outputs),
+            table(&comparison.tensors)
+        )),
+    }
+}
+
+fn report(error: &TensorError) -> Value {
+    json!({
+        "cosine": output::number(error.cosine),
+        "max_abs": output::number(error.max_abs),
+        "mse": output::number(error.mse),
+        "name": error.name,
+        "sqnr_db": output::number(error.sqnr_db),
+    })
+}
+
+fn table(errors: &[TensorError]) -> String {
+    let rows: Vec<[String; 5]> = errors
+        .iter()
+        .map(|e| {
+            [
+                format!("{:.2}", e.sqnr_db),
+                format!("{:.6}", e.cosine),
+                format!("{:.3e}", e.max_abs),
+                format!("{:.3e}", e.mse),
+                e.name.clone(),
+            ]
+        })
+        .collect();
+    output::table(&["sqnr dB", "cosine", "max abs", "mse", "tensor"], &rows)
+}
