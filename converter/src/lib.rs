@@ -1,7 +1,7 @@
 //! Float model in, quantized model that an accelerator accepts out.
 //!
-//! [`calibrate()`] runs the float model on samples and collects ranges; [`compare()`] says how far
-//! two models are apart.
+//! [`convert`] runs the float model on samples ([`calibrate()`]), gives every tensor a scale and
+//! zero point ([`quantize()`]) and returns the integer model; [`compare()`] says what it cost.
 
 #![forbid(unsafe_code)]
 
@@ -9,10 +9,32 @@ pub mod calibrate;
 pub mod compare;
 mod error;
 pub mod metric;
+pub mod quantize;
 pub mod recipe;
 pub mod samples;
+
+use bantam_model::Model;
 
 pub use calibrate::{Range, Ranges, Source, calibrate};
 pub use compare::{Comparison, TensorError, compare};
 pub use error::{ConvertError, KeptFloat};
+pub use quantize::{Report, quantize};
 pub use recipe::{IoType, Mode, Recipe};
+
+/// Converts `model` as `recipe` says; modes that need ranges take them from `samples`, run
+/// `threads` at a time.
+pub fn convert(
+    model: &Model,
+    samples: &(impl Source + ?Sized),
+    recipe: &Recipe,
+    threads: usize,
+    progress: &(dyn Fn(usize, usize) + Sync),
+) -> Result<(Model, Report), ConvertError> {
+    match recipe.mode {
+        Mode::Float => Ok((model.clone(), Report::default())),
+        Mode::Int8 | Mode::Int8Only => {
+            let ranges = calibrate(model, samples, threads, progress)?;
+            quantize(model, &ranges, recipe)
+        }
+    }
+}

@@ -121,8 +121,6 @@ fn check(
         }
         count += 1;
         match run(&case, numerics, 1) {
-            // TODO(remove): operators that are being written.
-            Err(error) if error.contains("no kernel on the CPU path") => count -= 1,
             Err(error) => failures.push(format!("{}: {error}", case.name)),
             Ok(got) => {
                 let pairs = got.iter().zip(want);
@@ -133,10 +131,7 @@ fn check(
             }
         }
     }
-    assert!(
-        count > 0 || std::env::var_os("BANTAM_ALL").is_none(),
-        "only {count} cases"
-    );
+    assert!(count > 600, "only {count} cases");
     assert!(
         failures.is_empty(),
         "{} of {count} cases:\n{}",
