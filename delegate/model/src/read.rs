@@ -82,7 +82,6 @@ impl Model {
             max_tables: 1 << 24,
             ignore_missing_null_terminator: true,
             max_apparent_size: bytes.len().saturating_mul(16).max(1 << 30),
-            ..VerifierOptions::default()
         };
         let model = tfl::root_as_model_with_opts(&options, &bytes)
             .map_err(|error| ReadError::Flatbuffer(Box::new(error)))?;
