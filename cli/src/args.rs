@@ -84,6 +84,22 @@ impl SessionArgs {
     }
 }
 
+/// How many threads work at once.
+#[derive(Debug, Args)]
+pub struct Threads {
+    /// Threads to work with [default: as many as there are cores]
+    #[arg(long, value_name = "N", value_parser = threads_parser())]
+    threads: Option<u64>,
+}
+
+impl Threads {
+    /// The number asked for, or that of the cores.
+    pub fn get(&self) -> usize {
+        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+        self.threads.map_or_else(cores, |threads| threads as usize)
+    }
+}
+
 /// A number of threads that a machine might have.
 fn threads_parser() -> clap::builder::RangedU64ValueParser {
     clap::value_parser!(u64).range(1..=1024)

@@ -3,7 +3,9 @@
 mod args;
 mod benchmark;
 mod compare;
+mod convert;
 mod data;
+mod demo;
 mod error;
 mod evaluate;
 mod explain;
@@ -29,11 +31,13 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Verb {
+    Convert(convert::Args),
     Run(run::Args),
     Benchmark(benchmark::Args),
     Inspect(inspect::Args),
     Evaluate(evaluate::Args),
     Compare(compare::Args),
+    Demo(demo::Args),
     Explain(explain::Args),
 }
 
@@ -61,6 +65,8 @@ fn real_main() -> Result<(), Failure> {
         Verb::Inspect(args) => inspect::run(&args),
         Verb::Evaluate(args) => evaluate::run(&args),
         Verb::Compare(args) => compare::run(&args),
+        Verb::Convert(args) => convert::run(&args),
+        Verb::Demo(args) => demo::run(&args),
         Verb::Explain(args) => explain::run(&args),
     }
 }

@@ -1,0 +1,167 @@
+//! `bantam convert` and `demo` on the model and data that the command carries.
+
+mod common;
+
+use bantam_model::Model;
+use bantam_model::tensor::DType;
+
+use common::{Folder, asset, fails, json, stdout};
+
+#[test]
+fn convert_makes_an_int8_model_that_is_as_right() {
+    let folder = Folder::new();
+    let (output, report) = (folder.path("int8.tflite"), folder.path("report.json"));
+    let converted = json(&bantam![
+        "convert",
+        asset("digits.tflite"),
+        "-o",
+        output,
+        "--calib",
+        asset("digits_calib.npy"),
+        "--calib_limit",
+        "50",
+        "--mode",
+        "int8-only",
+        "--report",
+        report,
+        "--format",
+        "json"
+    ]);
+    assert_eq!(converted["schema"], "bantam.convert");
+    assert_eq!(converted["quantized"], converted["ops"]);
+    assert_eq!(converted["calib"]["samples"], 50);
+    let written: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(&report).unwrap()).unwrap();
+    assert_eq!(written, converted);
+    assert_eq!(folder.names(), ["int8.tflite", "report.json"]);
+
+    let model = Model::open(&output).unwrap();
+    let subgraph = &model.subgraphs[0];
+    for id in [subgraph.inputs[0], subgraph.outputs[0]] {
+        assert_eq!(subgraph[id].dtype, DType::I8);
+    }
+    let judged = json(&bantam![
+        "evaluate",
+        output,
+        "--data",
+        asset("digits_test.npy"),
+        "--labels",
+        asset("digits_labels.npy"),
+        "--format",
+        "json"
+    ]);
+    assert!(judged["value"].as_f64().unwrap() > 0.98, "{judged}");
+}
+
+#[test]
+fn convert_is_the_same_each_time() {
+    let folder = Folder::new();
+    let convert = |name: &str, threads: &str| {
+        let output = folder.path(name);
+        stdout(&bantam![
+            "convert",
+            asset("digits.tflite"),
+            "-o",
+            output,
+            "--calib",
+            asset("digits_calib.npy"),
+            "--threads",
+            threads
+        ]);
+        std::fs::read(output).unwrap()
+    };
+    assert!(convert("a.tflite", "1") == convert("b.tflite", "3"));
+}
+
+#[test]
+fn convert_to_float_needs_no_samples() {
+    let folder = Folder::new();
+    let (model, output) = (
+        folder.reshape("m.tflite", DType::F32),
+        folder.path("out.tflite"),
+    );
+    stdout(&bantam!["convert", model, "-o", output, "--mode", "float"]);
+    assert_eq!(Model::open(&output).unwrap(), Model::open(&model).unwrap());
+}
+
+#[test]
+fn convert_refuses_what_it_cannot_do() {
+    let folder = Folder::new();
+    let output = folder.path("out.tflite");
+    let convert = |rest: &[&str]| {
+        let mut args = vec![
+            "convert".into(),
+            asset("digits.tflite").into_os_string(),
+            "-o".into(),
+        ];
+        args.push(output.clone().into_os_string());
+        args.extend(rest.iter().map(std::ffi::OsString::from));
+        common::bantam(&args)
+    };
+    let calib = asset("digits_calib.npy");
+    let calib = calib.to_str().unwrap();
+    fails(&convert(&[]), 2, "BNT-U001");
+    fails(
+        &convert(&["--calib", calib, "--mode", "int16x8"]),
+        2,
+        "BNT-U002",
+    );
+    fails(
+        &convert(&["--calib", calib, "--calib-method", "entropy"]),
+        2,
+        "BNT-U002",
+    );
+    fails(
+        &convert(&["--calib", calib, "--input-type", "int16"]),
+        2,
+        "BNT-U002",
+    );
+    fails(
+        &convert(&["--calib", calib, "--report", "report.html"]),
+        2,
+        "BNT-U002",
+    );
+    fails(
+        &convert(&["--mode", "float", "--input-type", "int8"]),
+        2,
+        "BNT-U001",
+    );
+    fails(
+        &convert(&["--calib", calib, "--mode", "int9"]),
+        2,
+        "BNT-U001",
+    );
+    fails(
+        &convert(&["--calib", calib, "--mean", "1", "--std", "0"]),
+        2,
+        "BNT-U001",
+    );
+    let nan = folder.floats("nan.npy", &[1, 8, 8, 1], &[f32::NAN; 64]);
+    fails(&convert(&["--calib", nan.to_str().unwrap()]), 3, "BNT-D003");
+    let other = folder.floats("other.npy", &[1, 7, 7, 1], &[0.0; 49]);
+    fails(
+        &convert(&["--calib", other.to_str().unwrap()]),
+        3,
+        "BNT-D002",
+    );
+    assert_eq!(folder.names(), ["nan.npy", "other.npy"]);
+    if cfg!(target_os = "linux") {
+        let full = bantam![
+            "convert",
+            asset("digits.tflite"),
+            "-o",
+            "/dev/full",
+            "--calib",
+            calib
+        ];
+        fails(&full, 2, "BNT-O001");
+    }
+}
+
+#[test]
+fn demo_needs_nothing() {
+    let text = stdout(&bantam!["demo"]);
+    for word in ["accuracy", "file", "latency", "int8", "497 test samples"] {
+        assert!(text.contains(word), "{text}");
+    }
+}
