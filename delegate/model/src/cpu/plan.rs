@@ -189,7 +189,14 @@ impl<'a> Planner<'a> {
             op: node.op.to_string(),
             source,
         };
+        let operator = node.op.operator().map_err(at)?;
         for &input in node.inputs.iter().flatten() {
+            if self.subgraph[input].sparsity.is_some() {
+                return Err(RunError::Graph(format!(
+                    "operator {index} ({}) reads {input}, which is sparse; no kernel reads that",
+                    node.op
+                )));
+            }
             if !self.known[input.index()] && self.values[input.index()].is_empty() {
                 self.values[input.index()].data = Some(Bytes::from(Vec::new()));
                 self.known[input.index()] = true;
@@ -201,7 +208,6 @@ impl<'a> Planner<'a> {
                 )));
             }
         }
-        let operator = node.op.operator().map_err(at)?;
         let mut io = self.signature(node);
         let shapes = operator.infer_shapes(&io).map_err(at)?;
         if shapes.len() != node.outputs.len() {
