@@ -13,8 +13,30 @@ use bantam_model::cpu::{Options, Plan, Runner};
 use bantam_model::{DType, Model, Numerics};
 use bantam_tests::{Array, arrays, cases};
 
-/// Operators that stay float, so that there is nothing to compare, and limits of LiteRT itself.
-const EXCEPTIONS: &[(&str, &str)] = &[];
+/// What LiteRT itself cannot load, float or converted, by a part of the name, the kernels, and why.
+const EXCEPTIONS: &[(&str, &str, &str)] = &[
+    (
+        "conv_2d_3x3_no_bias",
+        "",
+        "LiteRT has no convolution without a bias",
+    ),
+    (
+        "strided_slice_ellipsis",
+        "reference",
+        "they are registered up to version 5 only",
+    ),
+    (
+        "strided_slice_new_axis",
+        "reference",
+        "they are registered up to version 5 only",
+    ),
+    (
+        "tile_",
+        "reference",
+        "they are registered up to version 2 only, which has no int8",
+    ),
+    ("sum-", "reference", "they read int8 as uint8"),
+];
 
 fn element_type(dtype: DType) -> ElementType {
     match dtype {
@@ -148,9 +170,7 @@ fn converted_cases() -> Vec<Trial> {
     };
     let mut trials = Vec::new();
     for case in cases().unwrap() {
-        if !case.name.ends_with("_f32")
-            || EXCEPTIONS.iter().any(|(name, _)| case.name.contains(name))
-        {
+        if !case.name.ends_with("_f32") {
             continue;
         }
         let float = Model::open(&case.model).unwrap();
@@ -165,7 +185,7 @@ fn converted_cases() -> Vec<Trial> {
             bytes[..value.dtype.byte_len(&value.shape).unwrap()].to_vec()
         });
         trials.push(Trial {
-            name: case.name.replace('/', "."),
+            name: case.name.replace('/', "-"),
             inputs: inputs.collect(),
             model,
         });
@@ -187,8 +207,10 @@ fn converted_operators_load_everywhere_and_agree() {
             ("optimized", Numerics::Fast, 2),
             ("xnnpack", Numerics::Fast, 2),
         ] {
-            // The reference kernel of SUM reads int8 as uint8.
-            if kernels == "reference" && trial.name.starts_with("sum.") {
+            let excepted = |(name, set, _): &(&str, &str, &str)| {
+                trial.name.contains(name) && (set.is_empty() || *set == kernels)
+            };
+            if EXCEPTIONS.iter().any(excepted) {
                 continue;
             }
             match &answers[&format!("{} {kernels}", trial.name)] {

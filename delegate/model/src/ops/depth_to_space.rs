@@ -7,7 +7,7 @@ use super::movement::{Axis, Copy, multiply_add, size, strides};
 use super::{Attributes, OpError, Operator, QuantRule, Role, Signature};
 use crate::cpu::Kernel;
 use crate::schema::tfl;
-use crate::tensor::{DType, Shape};
+use crate::tensor::Shape;
 
 /// Attributes of `DEPTH_TO_SPACE`.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -74,11 +74,10 @@ impl Operator for DepthToSpace {
         QuantRule::same([Role::Activation])
     }
 
-    fn version(&self, io: &Signature) -> i32 {
-        match io.input(INPUT).map(|input| input.dtype) {
-            Ok(DType::I8) => 2,
-            _ => 1,
-        }
+    /// LiteRT's reference kernels take int8 but are registered as version 1 only, and so were
+    /// older kernels, so that is what loads everywhere.
+    fn version(&self, _: &Signature) -> i32 {
+        1
     }
 
     fn prepare(&self, io: &Signature) -> Result<Kernel, OpError> {
