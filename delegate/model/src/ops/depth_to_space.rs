@@ -93,6 +93,7 @@ impl Operator for DepthToSpace {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tensor::DType;
     use crate::testing::{Case, eval, signature};
 
     #[test]
