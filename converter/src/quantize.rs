@@ -1,8 +1,8 @@
 //! Applies each operator's quantization rule to the graph.
 //!
-//! First every operator is judged: integer, or float with a reason ([`judge`]). Then tensors that
-//! must share parameters are grouped and each group gets a scale and zero point ([`Params`]). Last
-//! the graph is rewritten in order of execution ([`Rewriter`]): operators read integer or float
+//! First every operator is judged: integer, or float with a reason (`judge`). Then tensors that
+//! must share parameters are grouped and each group gets a scale and zero point (`Params`). Last
+//! the graph is rewritten in order of execution (`Rewriter`): operators read integer or float
 //! versions of their operands, and QUANTIZE and DEQUANTIZE stand where one must become the other.
 
 mod constants;

@@ -1,6 +1,6 @@
 //! `BATCH_TO_SPACE_ND`: blocks out of batches, then cropped; `SPACE_TO_BATCH_ND` backwards.
 //!
-//! Operands: input [block * batch, spatial.., rest..], block sizes [n], crops [n, 2]; the last two
+//! Operands: input [block * batch, spatial.., rest..], block sizes `[n]`, crops `[n, 2]`; the last two
 //! are constants. The place in the block is outermost among the batches.
 
 use super::movement::{Axis, Copy, multiply_add, strides};

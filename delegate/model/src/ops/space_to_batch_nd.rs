@@ -1,6 +1,6 @@
 //! `SPACE_TO_BATCH_ND`: batches out of blocks, after padding.
 //!
-//! Operands: input [batch, spatial.., rest..], block sizes [n], padding [n, 2]; the last two are
+//! Operands: input [batch, spatial.., rest..], block sizes `[n]`, padding `[n, 2]`; the last two are
 //! constants. The result has `batch` times the block's elements as batches, the place in the
 //! block outermost; its spatial dimensions are the padded ones divided by the block's. Padding is
 //! 0, for quantized tensors the zero point.
