@@ -122,6 +122,14 @@ fn check(
         count += 1;
         match run(&case, numerics, 1) {
             Err(error) => failures.push(format!("{}: {error}", case.name)),
+            Ok(got) if got.len() != want.len() => {
+                failures.push(format!(
+                    "{}: {} outputs, not {}",
+                    case.name,
+                    got.len(),
+                    want.len()
+                ));
+            }
             Ok(got) => {
                 let pairs = got.iter().zip(want);
                 let each = pairs.filter_map(|((dtype, got), want)| {

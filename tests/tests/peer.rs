@@ -217,6 +217,12 @@ fn converted_operators_load_everywhere_and_agree() {
                 Err(reason) => failures.push(format!("{}: {kernels}: {reason}", trial.name)),
                 Ok(theirs) => {
                     let ours = run(trial, numerics);
+                    assert_eq!(
+                        ours.len(),
+                        theirs.len(),
+                        "{}: number of outputs",
+                        trial.name
+                    );
                     let pairs = ours.iter().zip(theirs);
                     if pairs
                         .clone()
