@@ -1,5 +1,5 @@
 #!/bin/sh
-# Writes ../src/schema.rs from tflite.fbs. Needs rustfmt, and flatc on the PATH or in $FLATC, of the
+# Writes src/lib.rs from tflite.fbs. Needs rustfmt, and flatc on the PATH or in $FLATC, of the
 # same version as the flatbuffers crate.
 set -eu
 
@@ -20,8 +20,8 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 "$flatc" --rust --gen-object-api -o "$work" "$schema_dir/tflite.fbs"
 
-cat >"$work/schema.rs" <<'HEADER'
-//! The flatbuffers code for `schema/tflite.fbs`, written by `schema/generate.sh`: `tfl::Model` and
+cat >"$work/lib.rs" <<'HEADER'
+//! The flatbuffers code for `tflite.fbs`, written by `generate.sh`: `tfl::Model` and
 //! the rest read a file in place, `tfl::ModelT` and the rest own what they hold.
 
 #![allow(
@@ -34,8 +34,9 @@ cat >"$work/schema.rs" <<'HEADER'
 )]
 
 HEADER
-# flatc puts the `extern crate` where only a crate root can use it.
-sed -e '/^extern crate alloc;$/d' -e 's/^pub mod tfl {$/&\n    extern crate alloc;\n/' \
-    "$work/tflite_generated.rs" >>"$work/schema.rs"
-rustfmt --edition 2024 "$work/schema.rs"
-mv "$work/schema.rs" "$schema_dir/../src/schema.rs"
+# flatc puts the `extern crate` where only a crate root can use it, and lets no other crate make a
+# value of a table's type.
+sed -e '/^ *#\[non_exhaustive\]$/d' -e '/^extern crate alloc;$/d' -e 's/^pub mod tfl {$/&\n    extern crate alloc;\n/' \
+    "$work/tflite_generated.rs" >>"$work/lib.rs"
+rustfmt --edition 2024 "$work/lib.rs"
+mv "$work/lib.rs" "$schema_dir/src/lib.rs"

@@ -22,12 +22,12 @@ pub mod graph;
 pub mod ops;
 pub mod quant;
 pub mod read;
-pub mod schema;
 pub mod tensor;
 #[cfg(test)]
 mod testing;
 pub mod write;
 
+pub use bantam_schema as schema;
 pub use graph::{Metadata, Model, Node, NodeId, SignatureDef, Subgraph, TensorId};
 pub use ops::{Numerics, Op};
 pub use quant::Quantization;

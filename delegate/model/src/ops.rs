@@ -286,8 +286,14 @@ pub trait Operator {
     /// The shapes of the results.
     fn infer_shapes(&self, io: &Signature) -> Result<Vec<Shape>, OpError>;
 
-    /// How it becomes integer; `None` where there is no integer kernel for it.
+    /// How it becomes int8; `None` where there is no integer kernel for it.
     fn quant_rule(&self) -> Option<QuantRule> {
+        None
+    }
+
+    /// The same with int16 activations (int8 weights, int64 bias); `None` where LiteRT has no
+    /// such kernel.
+    fn quant_rule_int16(&self) -> Option<QuantRule> {
         None
     }
 

@@ -1,4 +1,4 @@
-//! The flatbuffers code for `schema/tflite.fbs`, written by `schema/generate.sh`: `tfl::Model` and
+//! The flatbuffers code for `tflite.fbs`, written by `generate.sh`: `tfl::Model` and
 //! the rest read a file in place, `tfl::ModelT` and the rest own what they hold.
 
 #![allow(
@@ -300,7 +300,6 @@ pub mod tfl {
     pub struct QuantizationDetailsUnionTableOffset {}
 
     #[allow(clippy::upper_case_acronyms)]
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub enum QuantizationDetailsT {
         NONE,
@@ -621,7 +620,6 @@ pub mod tfl {
     pub struct SparseIndexVectorUnionTableOffset {}
 
     #[allow(clippy::upper_case_acronyms)]
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub enum SparseIndexVectorT {
         NONE,
@@ -3544,7 +3542,6 @@ pub mod tfl {
     pub struct BuiltinOptionsUnionTableOffset {}
 
     #[allow(clippy::upper_case_acronyms)]
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub enum BuiltinOptionsT {
         NONE,
@@ -7930,7 +7927,6 @@ pub mod tfl {
     pub struct BuiltinOptions2UnionTableOffset {}
 
     #[allow(clippy::upper_case_acronyms)]
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub enum BuiltinOptions2T {
         NONE,
@@ -8903,7 +8899,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct CustomQuantizationT {
         pub custom: Option<alloc::vec::Vec<u8>>,
@@ -9088,7 +9083,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct BlockwiseQuantizationT {
         pub scales: i32,
@@ -9325,7 +9319,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct MultiAxisQuantizationT {
         pub scales: i32,
@@ -9778,7 +9771,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct QuantizationParametersT {
         pub min: Option<alloc::vec::Vec<f32>>,
@@ -9950,7 +9942,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct Int32VectorT {
         pub values: Option<alloc::vec::Vec<i32>>,
@@ -10093,7 +10084,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct Uint16VectorT {
         pub values: Option<alloc::vec::Vec<u16>>,
@@ -10236,7 +10226,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct Uint8VectorT {
         pub values: Option<alloc::vec::Vec<u8>>,
@@ -10788,7 +10777,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct DimensionMetadataT {
         pub format: DimensionType,
@@ -11043,7 +11031,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct SparsityParametersT {
         pub traversal_order: Option<alloc::vec::Vec<i32>>,
@@ -11257,7 +11244,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct VariantSubTypeT {
         pub shape: Option<alloc::vec::Vec<i32>>,
@@ -11719,7 +11705,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct TensorT {
         pub shape: Option<alloc::vec::Vec<i32>>,
@@ -12075,7 +12060,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct Conv2DOptionsT {
         pub padding: Padding,
@@ -12415,7 +12399,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct DepthwiseConv2DOptionsT {
         pub padding: Padding,
@@ -12707,7 +12690,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct TransposeConvOptionsT {
         pub padding: Padding,
@@ -13051,7 +13033,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct Conv3DOptionsT {
         pub padding: Padding,
@@ -13192,7 +13173,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct DilateOptionsT {}
     impl Default for DilateOptionsT {
@@ -13461,7 +13441,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct Pool2DOptionsT {
         pub padding: Padding,
@@ -13772,7 +13751,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct FullyConnectedOptionsT {
         pub fused_activation_function: ActivationFunctionType,
@@ -13992,7 +13970,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct BatchMatMulOptionsT {
         pub adj_x: bool,
@@ -14193,7 +14170,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct RNNOptionsT {
         pub fused_activation_function: ActivationFunctionType,
@@ -14417,7 +14393,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct SequenceRNNOptionsT {
         pub time_major: bool,
@@ -14680,7 +14655,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct BidirectionalSequenceRNNOptionsT {
         pub time_major: bool,
@@ -14960,7 +14934,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct LSTMOptionsT {
         pub fused_activation_function: ActivationFunctionType,
@@ -15299,7 +15272,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct UnidirectionalSequenceLSTMOptionsT {
         pub fused_activation_function: ActivationFunctionType,
@@ -15628,7 +15600,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct BidirectionalSequenceLSTMOptionsT {
         pub fused_activation_function: ActivationFunctionType,
@@ -15860,7 +15831,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct SVDFOptionsT {
         pub rank: i32,
@@ -16051,7 +16021,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct AddOptionsT {
         pub fused_activation_function: ActivationFunctionType,
@@ -16238,7 +16207,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct SubOptionsT {
         pub fused_activation_function: ActivationFunctionType,
@@ -16401,7 +16369,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct MulOptionsT {
         pub fused_activation_function: ActivationFunctionType,
@@ -16560,7 +16527,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct DivOptionsT {
         pub fused_activation_function: ActivationFunctionType,
@@ -16673,7 +16639,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct AbsOptionsT {}
     impl Default for AbsOptionsT {
@@ -16776,7 +16741,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct AddNOptionsT {}
     impl Default for AddNOptionsT {
@@ -16879,7 +16843,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct ATan2OptionsT {}
     impl Default for ATan2OptionsT {
@@ -16982,7 +16945,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct CosOptionsT {}
     impl Default for CosOptionsT {
@@ -17085,7 +17047,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct ExpOptionsT {}
     impl Default for ExpOptionsT {
@@ -17188,7 +17149,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct FloorDivOptionsT {}
     impl Default for FloorDivOptionsT {
@@ -17291,7 +17251,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct FloorModOptionsT {}
     impl Default for FloorModOptionsT {
@@ -17394,7 +17353,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct MaximumMinimumOptionsT {}
     impl Default for MaximumMinimumOptionsT {
@@ -17497,7 +17455,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct NegOptionsT {}
     impl Default for NegOptionsT {
@@ -17600,7 +17557,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct PowOptionsT {}
     impl Default for PowOptionsT {
@@ -17703,7 +17659,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct Rfft2dOptionsT {}
     impl Default for Rfft2dOptionsT {
@@ -17806,7 +17761,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct SignOptionsT {}
     impl Default for SignOptionsT {
@@ -17909,7 +17863,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct SquareOptionsT {}
     impl Default for SquareOptionsT {
@@ -18012,7 +17965,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct SquaredDifferenceOptionsT {}
     impl Default for SquaredDifferenceOptionsT {
@@ -18166,7 +18118,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct CumsumOptionsT {
         pub exclusive: bool,
@@ -18277,7 +18228,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct BitcastOptionsT {}
     impl Default for BitcastOptionsT {
@@ -18380,7 +18330,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct BitwiseXorOptionsT {}
     impl Default for BitwiseXorOptionsT {
@@ -18483,7 +18432,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct RightShiftOptionsT {}
     impl Default for RightShiftOptionsT {
@@ -18586,7 +18534,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct LogicalAndOptionsT {}
     impl Default for LogicalAndOptionsT {
@@ -18689,7 +18636,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct LogicalNotOptionsT {}
     impl Default for LogicalNotOptionsT {
@@ -18792,7 +18738,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct LogicalOrOptionsT {}
     impl Default for LogicalOrOptionsT {
@@ -18895,7 +18840,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct EqualOptionsT {}
     impl Default for EqualOptionsT {
@@ -18998,7 +18942,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct NotEqualOptionsT {}
     impl Default for NotEqualOptionsT {
@@ -19101,7 +19044,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct GreaterOptionsT {}
     impl Default for GreaterOptionsT {
@@ -19204,7 +19146,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct GreaterEqualOptionsT {}
     impl Default for GreaterEqualOptionsT {
@@ -19307,7 +19248,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct LessOptionsT {}
     impl Default for LessOptionsT {
@@ -19410,7 +19350,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct LessEqualOptionsT {}
     impl Default for LessEqualOptionsT {
@@ -19513,7 +19452,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct SelectOptionsT {}
     impl Default for SelectOptionsT {
@@ -19616,7 +19554,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct SelectV2OptionsT {}
     impl Default for SelectV2OptionsT {
@@ -19719,7 +19656,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct WhereOptionsT {}
     impl Default for WhereOptionsT {
@@ -19848,7 +19784,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct SoftmaxOptionsT {
         pub beta: f32,
@@ -19954,7 +19889,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct LogSoftmaxOptionsT {}
     impl Default for LogSoftmaxOptionsT {
@@ -20057,7 +19991,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct HardSwishOptionsT {}
     impl Default for HardSwishOptionsT {
@@ -20186,7 +20119,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct GeluOptionsT {
         pub approximate: bool,
@@ -20318,7 +20250,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct LeakyReluOptionsT {
         pub alpha: f32,
@@ -20470,7 +20401,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct L2NormOptionsT {
         pub fused_activation_function: ActivationFunctionType,
@@ -20691,7 +20621,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct LocalResponseNormalizationOptionsT {
         pub radius: i32,
@@ -20843,7 +20772,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct ReducerOptionsT {
         pub keep_dims: bool,
@@ -20980,7 +20908,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct ArgMaxOptionsT {
         pub output_type: TensorType,
@@ -21119,7 +21046,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct ArgMinOptionsT {
         pub output_type: TensorType,
@@ -21227,7 +21153,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct TopKV2OptionsT {}
     impl Default for TopKV2OptionsT {
@@ -21369,7 +21294,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct ReduceWindowOptionsT {
         pub reduce_function: ReduceWindowFunction,
@@ -21477,7 +21401,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct SegmentSumOptionsT {}
     impl Default for SegmentSumOptionsT {
@@ -21580,7 +21503,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct UnsortedSegmentMaxOptionsT {}
     impl Default for UnsortedSegmentMaxOptionsT {
@@ -21683,7 +21605,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct UnsortedSegmentMinOptionsT {}
     impl Default for UnsortedSegmentMinOptionsT {
@@ -21786,7 +21707,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct UnsortedSegmentProdOptionsT {}
     impl Default for UnsortedSegmentProdOptionsT {
@@ -21889,7 +21809,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct UnsortedSegmentSumOptionsT {}
     impl Default for UnsortedSegmentSumOptionsT {
@@ -22031,7 +21950,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct ReshapeOptionsT {
         pub new_shape: Option<alloc::vec::Vec<i32>>,
@@ -22176,7 +22094,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct SqueezeOptionsT {
         pub squeeze_dims: Option<alloc::vec::Vec<i32>>,
@@ -22282,7 +22199,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct ExpandDimsOptionsT {}
     impl Default for ExpandDimsOptionsT {
@@ -22416,7 +22332,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct ShapeOptionsT {
         pub out_type: TensorType,
@@ -22524,7 +22439,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct RankOptionsT {}
     impl Default for RankOptionsT {
@@ -22627,7 +22541,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct TransposeOptionsT {}
     impl Default for TransposeOptionsT {
@@ -22730,7 +22643,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct ReverseV2OptionsT {}
     impl Default for ReverseV2OptionsT {
@@ -22833,7 +22745,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct BroadcastToOptionsT {}
     impl Default for BroadcastToOptionsT {
@@ -22936,7 +22847,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct TileOptionsT {}
     impl Default for TileOptionsT {
@@ -23090,7 +23000,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct ReverseSequenceOptionsT {
         pub seq_dim: i32,
@@ -23227,7 +23136,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct SpaceToDepthOptionsT {
         pub block_size: i32,
@@ -23359,7 +23267,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct DepthToSpaceOptionsT {
         pub block_size: i32,
@@ -23465,7 +23372,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct SpaceToBatchNDOptionsT {}
     impl Default for SpaceToBatchNDOptionsT {
@@ -23568,7 +23474,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct BatchToSpaceNDOptionsT {}
     impl Default for BatchToSpaceNDOptionsT {
@@ -23671,7 +23576,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct PadOptionsT {}
     impl Default for PadOptionsT {
@@ -23774,7 +23678,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct PadV2OptionsT {}
     impl Default for PadV2OptionsT {
@@ -23908,7 +23811,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct MirrorPadOptionsT {
         pub mode: MirrorPadMode,
@@ -24125,7 +24027,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct ResizeBilinearOptionsT {
         pub new_height: i32,
@@ -24313,7 +24214,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct ResizeNearestNeighborOptionsT {
         pub align_corners: bool,
@@ -24500,7 +24400,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct ConcatenationOptionsT {
         pub axis: i32,
@@ -24663,7 +24562,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct PackOptionsT {
         pub values_count: i32,
@@ -24820,7 +24718,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct UnpackOptionsT {
         pub num: i32,
@@ -24954,7 +24851,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct SplitOptionsT {
         pub num_splits: i32,
@@ -25086,7 +24982,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct SplitVOptionsT {
         pub num_splits: i32,
@@ -25192,7 +25087,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct SliceOptionsT {}
     impl Default for SliceOptionsT {
@@ -25449,7 +25343,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct StridedSliceOptionsT {
         pub begin_mask: i32,
@@ -25582,7 +25475,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct DynamicUpdateSliceOptionsT {}
     impl Default for DynamicUpdateSliceOptionsT {
@@ -25735,7 +25627,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct GatherOptionsT {
         pub axis: i32,
@@ -25846,7 +25737,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct GatherNdOptionsT {}
     impl Default for GatherNdOptionsT {
@@ -25949,7 +25839,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct ScatterNdOptionsT {}
     impl Default for ScatterNdOptionsT {
@@ -26077,7 +25966,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct OneHotOptionsT {
         pub axis: i32,
@@ -26214,7 +26102,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct UniqueOptionsT {
         pub idx_out_type: TensorType,
@@ -26361,7 +26248,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct BucketizeOptionsT {
         pub boundaries: Option<alloc::vec::Vec<f32>>,
@@ -26467,7 +26353,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct NonMaxSuppressionV4OptionsT {}
     impl Default for NonMaxSuppressionV4OptionsT {
@@ -26570,7 +26455,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct NonMaxSuppressionV5OptionsT {}
     impl Default for NonMaxSuppressionV5OptionsT {
@@ -26673,7 +26557,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct FillOptionsT {}
     impl Default for FillOptionsT {
@@ -26776,7 +26659,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct RangeOptionsT {}
     impl Default for RangeOptionsT {
@@ -26879,7 +26761,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct ZerosLikeOptionsT {}
     impl Default for ZerosLikeOptionsT {
@@ -26982,7 +26863,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct MatrixDiagOptionsT {}
     impl Default for MatrixDiagOptionsT {
@@ -27085,7 +26965,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct MatrixSetDiagOptionsT {}
     impl Default for MatrixSetDiagOptionsT {
@@ -27236,7 +27115,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct RandomOptionsT {
         pub seed: i64,
@@ -27404,7 +27282,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct CastOptionsT {
         pub in_data_type: TensorType,
@@ -27521,7 +27398,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct QuantizeOptionsT {}
     impl Default for QuantizeOptionsT {
@@ -27624,7 +27500,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct DequantizeOptionsT {}
     impl Default for DequantizeOptionsT {
@@ -27829,7 +27704,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct FakeQuantOptionsT {
         pub min: f32,
@@ -27954,7 +27828,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct DensifyOptionsT {}
     impl Default for DensifyOptionsT {
@@ -28088,7 +27961,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct SparseToDenseOptionsT {
         pub validate_indices: bool,
@@ -28309,7 +28181,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct ConcatEmbeddingsOptionsT {
         pub num_channels: i32,
@@ -28470,7 +28341,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct EmbeddingLookupSparseOptionsT {
         pub combiner: CombinerType,
@@ -28615,7 +28485,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct LSHProjectionOptionsT {
         pub type_: LSHProjectionType,
@@ -28804,7 +28673,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct SkipGramOptionsT {
         pub ngram_size: i32,
@@ -28951,7 +28819,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct CallOptionsT {
         pub subgraph: u32,
@@ -29090,7 +28957,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct CallOnceOptionsT {
         pub init_subgraph_index: i32,
@@ -29257,7 +29123,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct IfOptionsT {
         pub then_subgraph_index: i32,
@@ -29434,7 +29299,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct WhileOptionsT {
         pub cond_subgraph_index: i32,
@@ -29627,7 +29491,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct VarHandleOptionsT {
         pub container: Option<alloc::string::String>,
@@ -29744,7 +29607,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct ReadVariableOptionsT {}
     impl Default for ReadVariableOptionsT {
@@ -29847,7 +29709,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct AssignVariableOptionsT {}
     impl Default for AssignVariableOptionsT {
@@ -30035,7 +29896,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct HashtableOptionsT {
         pub table_id: i32,
@@ -30156,7 +30016,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct HashtableFindOptionsT {}
     impl Default for HashtableFindOptionsT {
@@ -30259,7 +30118,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct HashtableImportOptionsT {}
     impl Default for HashtableImportOptionsT {
@@ -30362,7 +30220,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct HashtableSizeOptionsT {}
     impl Default for HashtableSizeOptionsT {
@@ -31029,7 +30886,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct StablehloConvolutionOptionsT {
         pub window_strides: Option<alloc::vec::Vec<i64>>,
@@ -31410,7 +31266,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct StablehloDotGeneralOptionsT {
         pub lhs_batching_dimensions: Option<alloc::vec::Vec<i64>>,
@@ -31624,7 +31479,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct StablehloReduceOptionsT {
         pub dimensions: Option<alloc::vec::Vec<i64>>,
@@ -31962,7 +31816,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct StablehloReduceWindowOptionsT {
         pub window_dimensions: Option<alloc::vec::Vec<i64>>,
@@ -32189,7 +32042,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct StablehloSortOptionsT {
         pub dimension: i64,
@@ -32388,7 +32240,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct StablehloCompareOptionsT {
         pub comparison_direction: StablehloComparisonDirection,
@@ -32532,7 +32383,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct StablehloConcatenateOptionsT {
         pub dimension: i64,
@@ -32686,7 +32536,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct StablehloBroadcastInDimOptionsT {
         pub broadcast_dimensions: Option<alloc::vec::Vec<i64>>,
@@ -32841,7 +32690,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct StablehloTransposeOptionsT {
         pub permutation: Option<alloc::vec::Vec<i64>>,
@@ -32973,7 +32821,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct StablehloIotaOptionsT {
         pub iota_dimension: i64,
@@ -33118,7 +32965,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct StablehloDynamicSliceOptionsT {
         pub slice_sizes: Option<alloc::vec::Vec<i64>>,
@@ -33227,7 +33073,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct StablehloShiftLeftOptionsT {}
     impl Default for StablehloShiftLeftOptionsT {
@@ -33366,7 +33211,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct StablehloRngBitGeneratorOptionsT {
         pub algorithm: RngAlgorithm,
@@ -33594,7 +33438,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct StablehloSliceOptionsT {
         pub start_indices: Option<alloc::vec::Vec<i64>>,
@@ -33832,7 +33675,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct StablehloPadOptionsT {
         pub edge_padding_low: Option<alloc::vec::Vec<i64>>,
@@ -34170,7 +34012,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct StablehloGatherOptionsT {
         pub offset_dims: Option<alloc::vec::Vec<i64>>,
@@ -34550,7 +34391,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct StablehloScatterOptionsT {
         pub indices_are_sorted: bool,
@@ -34756,7 +34596,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct StablehloWhileOptionsT {
         pub cond_subgraph_index: i32,
@@ -34919,7 +34758,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct StablehloCaseOptionsT {
         pub branch_subgraph_indices: Option<alloc::vec::Vec<i32>>,
@@ -35239,7 +35077,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct StablehloCustomCallOptionsT {
         pub call_target_name: Option<alloc::string::String>,
@@ -35554,7 +35391,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct StableHLOCompositeOptionsT {
         pub name: Option<alloc::string::String>,
@@ -35811,7 +35647,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct OperatorCodeT {
         pub deprecated_builtin_code: i8,
@@ -41114,7 +40949,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct OperatorT {
         pub opcode_index: u32,
@@ -41487,7 +41321,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct SubGraphT {
         pub tensors: Option<alloc::vec::Vec<TensorT>>,
@@ -41700,7 +41533,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct BufferT {
         pub data: Option<alloc::vec::Vec<u8>>,
@@ -41844,7 +41676,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct ExternalBufferGroupT {
         pub name: Option<alloc::string::String>,
@@ -42085,7 +41916,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct ExternalBufferT {
         pub id: u32,
@@ -42262,7 +42092,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct MetadataT {
         pub name: Option<alloc::string::String>,
@@ -42425,7 +42254,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct TensorMapT {
         pub name: Option<alloc::string::String>,
@@ -42721,7 +42549,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct SignatureDefT {
         pub inputs: Option<alloc::vec::Vec<TensorMapT>>,
@@ -43258,7 +43085,6 @@ pub mod tfl {
             ds.finish()
         }
     }
-    #[non_exhaustive]
     #[derive(Debug, Clone, PartialEq)]
     pub struct ModelT {
         pub version: u32,
