@@ -6,7 +6,8 @@ use std::sync::Arc;
 use bantam_converter::samples::{InputSpec, Preprocess, Samples};
 use bantam_converter::{ConvertError, IoType, Mode, Recipe, calibrate, compare, convert, samples};
 use bantam_model::cpu::{Options, Plan, Runner};
-use bantam_model::{DType, Model, Numerics};
+use bantam_model::ops::{Concatenation, Mul, Relu};
+use bantam_model::{DType, Model, Node, Numerics, Subgraph, Tensor};
 
 fn asset(name: &str) -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -133,6 +134,46 @@ fn a_batch_gives_what_its_samples_give() {
         };
         assert_eq!(run(3, &sample[0].repeat(3)), run(1, &sample[0]).repeat(3));
     }
+}
+
+#[test]
+fn a_wide_neighbour_in_a_concatenation_does_not_coarsen_a_skip_connection() {
+    let mut subgraph = Subgraph::default();
+    let mut tensor = |name: &str, len| subgraph.add_tensor(Tensor::new(name, DType::F32, [len]));
+    let (input, skip, wide) = (tensor("input", 4), tensor("skip", 4), tensor("wide", 4));
+    let both = tensor("both", 8);
+    let factor = Tensor::constant("factor", DType::F32, [], 100f32.to_le_bytes().to_vec());
+    let factor = subgraph.add_tensor(factor);
+    let concatenation = Concatenation {
+        axis: 0,
+        ..Default::default()
+    };
+    subgraph.nodes = vec![
+        Node::new(Relu, &[input], &[skip]),
+        Node::new(Mul::default(), &[skip, factor], &[wide]),
+        Node::new(concatenation, &[skip, wide], &[both]),
+    ];
+    subgraph.inputs = vec![input];
+    subgraph.outputs = vec![both];
+    let model = Model {
+        subgraphs: vec![subgraph],
+        ..Model::default()
+    };
+    let sample: Vec<u8> = [0f32, 0.5, 1.0, 2.55]
+        .iter()
+        .flat_map(|v| v.to_ne_bytes())
+        .collect();
+    let samples = [vec![sample]];
+    let (converted, _) = convert(&model, &samples[..], &Recipe::default(), 1, &quiet).unwrap();
+    let tensors = &converted.subgraphs[0].tensors;
+    let scale = |name: &str| {
+        let tensor = tensors.iter().find(|t| t.name == name).unwrap();
+        tensor.quantization.as_ref().unwrap().scale[0]
+    };
+    assert!((scale("skip") - 0.01).abs() < 1e-6);
+    assert!((scale("wide") - 1.0).abs() < 1e-4);
+    let found = compare(&model, &converted, &samples[..], Numerics::Fast, &quiet).unwrap();
+    assert!(found.outputs[0].max_abs <= 0.5, "{found:?}");
 }
 
 #[test]

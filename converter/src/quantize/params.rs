@@ -10,12 +10,17 @@ use crate::calibrate::{Range, Ranges};
 /// The int8 scale and zero point of every float tensor that an integer operator reads or writes.
 ///
 /// Tensors around an operator that demands equal parameters form a group, found by union-find;
-/// a group has the range of all its members, or the fixed parameters of one of them.
+/// a group has the range of all its members, or the fixed parameters of one of them. An operand
+/// that would lose more than [`COARSEST`] by it and that others read too stays out: it is
+/// requantized on its way in, so that a skip connection does not coarsen what it skips.
 pub(super) struct Params {
     parent: Vec<usize>,
     range: Vec<Range>,
     fixed: Vec<Option<PerTensor>>,
 }
+
+/// How many times coarser a shared scale may make an operand that others read as well.
+const COARSEST: f32 = 2.0;
 
 impl Params {
     pub fn new(subgraph: &Subgraph, verdicts: &[Verdict], ranges: &Ranges) -> Self {
@@ -35,6 +40,7 @@ impl Params {
                 }
             }
         }
+        let shared = shared(subgraph);
         for (node, verdict) in subgraph.nodes.iter().zip(verdicts) {
             let Verdict::Integer(rule) = verdict else {
                 continue;
@@ -57,7 +63,13 @@ impl Params {
             let all_alike = values
                 .windows(2)
                 .all(|pair| params.fixed_of(pair[0]) == params.fixed_of(pair[1]));
+            let widest = values.iter().map(|&id| step(ranges.get(id)));
+            let widest = widest.fold(0.0, f32::max);
             for &value in &values {
+                let suffers = widest > COARSEST * step(ranges.get(value));
+                if suffers && shared[value.index()] {
+                    continue;
+                }
                 if params.fixed_of(value).is_none() || (all_alike && constants.is_empty()) {
                     params.union(first, value);
                 }
@@ -108,4 +120,18 @@ impl Params {
         self.range[a] = self.range[a].union(self.range[b]);
         self.fixed[a] = fixed;
     }
+}
+
+/// The int8 scale that covers `range`.
+fn step(range: Range) -> f32 {
+    PerTensor::from_range(range.min, range.max, DType::I8).scale
+}
+
+/// Whether more than one reader sees each tensor; the caller of the model is one.
+fn shared(subgraph: &Subgraph) -> Vec<bool> {
+    let mut readers: Vec<usize> = subgraph.consumers().iter().map(Vec::len).collect();
+    for output in &subgraph.outputs {
+        readers[output.index()] += 1;
+    }
+    readers.into_iter().map(|count| count > 1).collect()
 }
