@@ -71,25 +71,47 @@ pub fn run(args: &Args) -> Result<(), Failure> {
             )
         }
         Format::Text => output::print(&format!(
-            "outputs\n{}\ntensors, worst first\n{}",
+            "outputs\n{}\ntensors, worst first\n{}{}",
             table(&comparison.outputs),
-            table(&comparison.tensors)
+            table(&comparison.tensors),
+            advice(&comparison.tensors)
         )),
     }
 }
 
-fn report(error: &TensorError) -> Value {
+/// An error for JSON.
+pub fn report(error: &TensorError) -> Value {
+    let ends = |(low, high): (f64, f64)| json!([output::number(low), output::number(high)]);
     json!({
+        "advice": error.advice().map(|advice| advice.to_string()),
+        "clipped": output::number(error.clipped),
         "cosine": output::number(error.cosine),
+        "covered": error.covered.map(ends),
         "max_abs": output::number(error.max_abs),
         "mse": output::number(error.mse),
         "name": error.name,
+        "operator": error.node,
+        "range": ends(error.range),
         "sqnr_db": output::number(error.sqnr_db),
     })
 }
 
+/// What to try for the worst tensors that stand out.
+fn advice(errors: &[TensorError]) -> String {
+    const MOST: usize = 5;
+    let lines = errors.iter().filter_map(|error| {
+        let advice = error.advice()?;
+        Some(format!("  {}: {advice}\n", error.name))
+    });
+    let lines: String = lines.take(MOST).collect();
+    match lines.as_str() {
+        "" => lines,
+        _ => format!("\nwhat to try\n{lines}"),
+    }
+}
+
 fn table(errors: &[TensorError]) -> String {
-    let rows: Vec<[String; 5]> = errors
+    let rows: Vec<[String; 7]> = errors
         .iter()
         .map(|e| {
             [
@@ -97,9 +119,16 @@ fn table(errors: &[TensorError]) -> String {
                 format!("{:.6}", e.cosine),
                 format!("{:.3e}", e.max_abs),
                 format!("{:.3e}", e.mse),
+                format!("{:.4}", e.range.0),
+                format!("{:.4}", e.range.1),
                 e.name.clone(),
             ]
         })
         .collect();
-    output::table(&["sqnr dB", "cosine", "max abs", "mse", "tensor"], &rows)
+    output::table(
+        &[
+            "sqnr dB", "cosine", "max abs", "mse", "smallest", "largest", "tensor",
+        ],
+        &rows,
+    )
 }

@@ -3,14 +3,15 @@
 use std::path::{Path, PathBuf};
 
 use bantam_converter::samples::Samples;
-use bantam_converter::{IoType, Mode, Recipe, Report};
-use bantam_model::Model;
+use bantam_converter::{IoType, Mode, Recipe, Report, Verification, verify};
+use bantam_model::{Model, Numerics};
 use clap::ValueEnum;
 use serde_json::{Value, json};
 
 use crate::args::{Format, PreprocessArgs, Threads};
 use crate::error::{self, Failure};
-use crate::{data, output};
+use crate::report::Page;
+use crate::{compare, data, output};
 
 /// Quantize a float model, with samples of its inputs
 #[derive(Debug, clap::Args)]
@@ -38,8 +39,9 @@ pub struct Args {
     /// Type of the model's outputs [default: float, int8 in the -only modes]
     #[arg(long, value_enum, value_name = "TYPE")]
     output_type: Option<IoArg>,
-    /// Also write what was done to a file
-    #[arg(long, value_name = "FILE.json")]
+    /// Also load the result again, run it against the float model on the samples, and write to a
+    /// page or a JSON file what was done and what it cost
+    #[arg(long, value_name = "FILE.html|FILE.json")]
     report: Option<PathBuf>,
     /// What goes to standard output
     #[arg(long, value_enum, default_value_t)]
@@ -170,17 +172,7 @@ impl Args {
 
 pub fn run(args: &Args) -> Result<(), Failure> {
     let recipe = args.recipe()?;
-    if let Some(path) = args
-        .report
-        .as_ref()
-        .filter(|p| p.extension().is_none_or(|e| e != "json"))
-    {
-        return Err(error::NOT_YET.failure(
-            format!("cannot write the report {}", path.display()),
-            "reports are JSON in this version",
-            "give a name that ends in .json",
-        ));
-    }
+    let report_kind = args.report.as_deref().map(ReportKind::of).transpose()?;
     let model = data::open_model(&args.model)?;
     let samples = args.samples(&model)?;
     let bar = output::progress("convert");
@@ -195,8 +187,33 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     let bytes = converted.to_bytes();
     let json = report_json(args, samples.as_ref(), &report, bytes.len());
     save(&args.output, &bytes)?;
-    if let Some(path) = &args.report {
-        save(path, output::json_text("convert", json.clone()).as_bytes())?;
+    if let (Some(path), Some(kind)) = (&args.report, report_kind) {
+        let verification = match &samples {
+            Some(samples) => Some(verified(args, &model, &bytes, samples)?),
+            None => None,
+        };
+        let text = match kind {
+            ReportKind::Json => {
+                let mut json = json.clone();
+                json["verification"] = verification.as_ref().map_or(Value::Null, verification_json);
+                output::json_text("convert", json)
+            }
+            ReportKind::Html => {
+                let mode = args.mode.to_possible_value();
+                let page = Page {
+                    float: &model,
+                    model: args.model.display().to_string(),
+                    output: args.output.display().to_string(),
+                    mode: mode.map_or_else(String::new, |m| m.get_name().to_owned()),
+                    bytes: (model_bytes(args), bytes.len() as u64),
+                    data: samples.as_ref().map_or_else(String::new, Samples::describe),
+                    report: &report,
+                    verification: verification.as_ref(),
+                };
+                page.html()
+            }
+        };
+        save(path, text.as_bytes())?;
     }
     for warning in &report.warnings {
         output::warn(&format!("warning: {warning}"));
@@ -219,13 +236,81 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     }
 }
 
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum ReportKind {
+    Html,
+    Json,
+}
+
+impl ReportKind {
+    fn of(path: &Path) -> Result<Self, Failure> {
+        match path.extension().and_then(|e| e.to_str()) {
+            Some("html" | "htm") => Ok(Self::Html),
+            Some("json") => Ok(Self::Json),
+            _ => Err(error::USAGE.failure(
+                format!("cannot write the report {}", path.display()),
+                "a report is a page or JSON, told by the end of its name",
+                "give a name that ends in .html or .json",
+            )),
+        }
+    }
+}
+
+/// The written model against the float one.
+fn verified(
+    args: &Args,
+    model: &Model,
+    bytes: &[u8],
+    samples: &Samples,
+) -> Result<Verification, Failure> {
+    let bar = output::progress("verify");
+    let found = verify(
+        model,
+        bytes.to_vec(),
+        samples,
+        Numerics::default(),
+        &output::steps(&bar),
+    );
+    bar.finish_and_clear();
+    found.map_err(|error| error::verify(&args.output, &error))
+}
+
+fn verification_json(verification: &Verification) -> Value {
+    let errors = |list: &[bantam_converter::TensorError]| -> Vec<Value> {
+        list.iter().map(compare::report).collect()
+    };
+    let non_integer: Vec<Value> = verification
+        .non_integer
+        .iter()
+        .map(|t| {
+            json!({
+                "constant": t.is_constant,
+                "index": t.index,
+                "name": t.name,
+                "subgraph": t.subgraph,
+                "type": t.dtype.to_string(),
+            })
+        })
+        .collect();
+    json!({
+        "non_integer": non_integer,
+        "outputs": errors(&verification.comparison.outputs),
+        "samples": verification.samples,
+        "tensors": errors(&verification.comparison.tensors),
+    })
+}
+
+fn model_bytes(args: &Args) -> u64 {
+    std::fs::metadata(&args.model).map_or(0, |m| m.len())
+}
+
 fn save(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     bantam_model::write::save(path, bytes)
         .map_err(|error| error::cannot_write(path, &error.to_string()))
 }
 
 fn summary(args: &Args, report: &Report, bytes: usize) -> String {
-    let before = std::fs::metadata(&args.model).map_or(0, |m| m.len());
+    let before = model_bytes(args);
     let (name, size) = (args.output.display(), output::bytes(bytes as u64));
     let ops = match args.mode {
         ModeArg::Float => String::new(),

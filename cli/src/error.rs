@@ -5,8 +5,8 @@ use std::fmt;
 use std::panic::PanicHookInfo;
 use std::path::Path;
 
-use bantam_converter::ConvertError;
 use bantam_converter::samples::SampleError;
+use bantam_converter::{ConvertError, VerifyError};
 use bantam_delegate::SessionError;
 use bantam_model::ReadError;
 use bantam_model::cpu::RunError;
@@ -286,6 +286,18 @@ pub fn convert(path: &Path, error: &ConvertError) -> Failure {
             format!("{name} cannot be converted"),
             chain(error),
             "look at the model with `bantam inspect`",
+        ),
+    }
+}
+
+/// A converted model that does not stand the test. Reading and running what was just written is ours to get right.
+pub fn verify(path: &Path, error: &VerifyError) -> Failure {
+    match error {
+        VerifyError::Compare(error) => convert(path, error),
+        _ => INTERNAL.failure(
+            format!("{} was written, but is not sound", path.display()),
+            chain(error),
+            "report this as a bug, with the float model if you can",
         ),
     }
 }

@@ -11,6 +11,7 @@ mod evaluate;
 mod explain;
 mod inspect;
 mod output;
+mod report;
 mod run;
 
 use std::panic;

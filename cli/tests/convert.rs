@@ -30,9 +30,15 @@ fn convert_makes_an_int8_model_that_is_as_right() {
     assert_eq!(converted["schema"], "bantam.convert");
     assert_eq!(converted["quantized"], converted["ops"]);
     assert_eq!(converted["calib"]["samples"], 50);
-    let written: serde_json::Value =
+    let mut written: serde_json::Value =
         serde_json::from_slice(&std::fs::read(&report).unwrap()).unwrap();
+    let verification = written["verification"].take();
+    written.as_object_mut().unwrap().remove("verification");
     assert_eq!(written, converted);
+    assert_eq!(verification["samples"], 50);
+    assert_eq!(verification["non_integer"], serde_json::json!([]));
+    let sqnr = verification["outputs"][0]["sqnr_db"].as_f64().unwrap();
+    assert!(sqnr > 30.0, "{verification}");
     assert_eq!(folder.names(), ["int8.tflite", "report.json"]);
 
     let model = Model::open(&output).unwrap();
@@ -51,6 +57,29 @@ fn convert_makes_an_int8_model_that_is_as_right() {
         "json"
     ]);
     assert!(judged["value"].as_f64().unwrap() > 0.98, "{judged}");
+}
+
+#[test]
+fn a_page_tells_of_every_operator_and_needs_no_other_file() {
+    let folder = Folder::new();
+    let (output, page) = (folder.path("int8.tflite"), folder.path("report.html"));
+    let done = bantam![
+        "convert",
+        asset("digits.tflite"),
+        "-o",
+        output,
+        "--calib",
+        asset("digits_calib.npy"),
+        "--report",
+        page
+    ];
+    assert!(done.status.success(), "{done:?}");
+    let page = std::fs::read_to_string(page).unwrap();
+    let model = Model::open(&asset("digits.tflite")).unwrap();
+    let rows = page.matches("<td class=\"op\">").count();
+    assert_eq!(rows, model.subgraphs[0].nodes.len());
+    assert!(page.contains("2 tensors that are not integer"));
+    assert!(!page.contains("http") && !page.contains("<script"));
 }
 
 #[test]
@@ -117,9 +146,9 @@ fn convert_refuses_what_it_cannot_do() {
         "BNT-U002",
     );
     fails(
-        &convert(&["--calib", calib, "--report", "report.html"]),
+        &convert(&["--calib", calib, "--report", "report.pdf"]),
         2,
-        "BNT-U002",
+        "BNT-U001",
     );
     fails(
         &convert(&["--mode", "float", "--input-type", "int8"]),

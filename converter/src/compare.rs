@@ -4,17 +4,23 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use bantam_model::cpu::{Options, Plan, Runner};
-use bantam_model::ops::Value;
-use bantam_model::{DType, Model, Numerics, TensorId};
+use bantam_model::ops::{Results, Value};
+use bantam_model::{DType, Model, Numerics, Op, Subgraph, TensorId};
 
+use crate::advice::Advice;
 use crate::calibrate::Source;
 use crate::error::ConvertError;
+
+/// Into how many equal parts [`TensorError::histogram`] splits what a tensor can hold.
+pub const BINS: usize = 64;
 
 /// How far a tensor of the second model is from that of the first, over all samples.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TensorError {
     /// The tensor's name.
     pub name: String,
+    /// The operator of the first model that computes it, by its place; `None` for an input.
+    pub node: Option<usize>,
     /// Signal to noise, the mean over samples; 120 where there is no noise.
     pub sqnr_db: f64,
     /// Cosine of the angle between both, the mean over samples.
@@ -23,6 +29,27 @@ pub struct TensorError {
     pub max_abs: f64,
     /// The mean squared difference.
     pub mse: f64,
+    /// The smallest and largest value in the first model.
+    pub range: (f64, f64),
+    /// The smallest and largest value that the second model's integers stand for, if it has any.
+    pub covered: Option<(f64, f64)>,
+    /// How many of the first model's values lie in each of [`BINS`] equal parts of `covered`, those
+    /// beyond it in the outermost; empty without `covered`.
+    pub histogram: Vec<u64>,
+    /// The share of the first model's values that lie beyond `covered` by more than a step.
+    pub clipped: f64,
+    /// Whether the operator's kernel demands `covered`, so that calibration has no say in it.
+    pub is_fixed: bool,
+    /// How much worse this is than the worst operand of its operator, in dB; `None` where no operand
+    /// was compared.
+    pub loss_db: Option<f64>,
+}
+
+impl TensorError {
+    /// What probably went wrong here and what to try; `None` where nothing stands out.
+    pub fn advice(&self) -> Option<Advice> {
+        Advice::of(self)
+    }
 }
 
 /// What [`compare()`] found.
@@ -80,7 +107,10 @@ pub fn compare(
             )));
         }
     }
-    let mut sums = vec![Sums::default(); pairs.len()];
+    let mut sums: Vec<Sums> = pairs
+        .iter()
+        .map(|&(_, right)| Sums::new(b.quantized(right)))
+        .collect();
     for index in 0..samples.len() {
         let sample = samples
             .get(index)
@@ -101,8 +131,26 @@ pub fn compare(
     let mut errors: Vec<TensorError> = pairs
         .iter()
         .zip(&sums)
-        .map(|(&(left, _), sums)| sums.error(a.names[left.index()].clone(), samples.len()))
+        .map(|(&(left, _), sums)| TensorError {
+            name: a.names[left.index()].clone(),
+            node: a.producers[left.index()],
+            is_fixed: a.producers[left.index()].is_some_and(|node| a.fixed[node]),
+            ..sums.error(samples.len())
+        })
         .collect();
+    let db: HashMap<TensorId, f64> = pairs
+        .iter()
+        .zip(&errors)
+        .map(|(&(left, _), error)| (left, error.sqnr_db))
+        .collect();
+    for error in &mut errors {
+        let operands = error.node.map_or(&[][..], |node| &a.operands[node]);
+        let worst = operands.iter().flatten().filter_map(|id| db.get(id));
+        error.loss_db = worst
+            .copied()
+            .reduce(f64::min)
+            .map(|worst| worst - error.sqnr_db);
+    }
     let mut tensors = errors.split_off(output_pairs.len());
     tensors.sort_by(|x, y| x.sqnr_db.total_cmp(&y.sqnr_db));
     Ok(Comparison {
@@ -118,6 +166,14 @@ struct Side {
     names: Vec<String>,
     /// The tensors that operators compute.
     computed: Vec<TensorId>,
+    /// The operator that computes each tensor.
+    producers: Vec<Option<usize>>,
+    /// The operands of each operator.
+    operands: Vec<Vec<Option<TensorId>>>,
+    /// Whether the parameters of an operator's integer results are given by its kernel.
+    fixed: Vec<bool>,
+    /// For the result of a DEQUANTIZE, its operand.
+    dequantized: HashMap<TensorId, TensorId>,
 }
 
 impl Side {
@@ -129,17 +185,47 @@ impl Side {
             .flat_map(|node| subgraph.nodes[node].outputs.clone())
             .collect();
         let names = subgraph.tensors.iter().map(|t| t.name.clone()).collect();
+        let producers = subgraph.producers().into_iter();
         Ok(Self {
             runner: Runner::new(Arc::clone(&plan))?,
             plan,
             names,
             computed,
+            producers: producers.map(|node| node.map(|n| n.index())).collect(),
+            operands: subgraph.nodes.iter().map(|n| n.inputs.clone()).collect(),
+            fixed: subgraph.nodes.iter().map(|n| has_fixed(&n.op)).collect(),
+            dequantized: dequantized(subgraph),
         })
+    }
+
+    /// The quantized tensor whose values `tensor` has, itself or what it was dequantized from.
+    fn quantized(&self, tensor: TensorId) -> Option<&Value> {
+        let tensor = self.dequantized.get(&tensor).unwrap_or(&tensor);
+        let value = self.plan.value(*tensor);
+        (value.dtype != DType::F32 && value.per_tensor().is_ok()).then_some(value)
     }
 
     fn real(&self, tensor: TensorId) -> Vec<f64> {
         real(self.plan.value(tensor), self.runner.tensor(tensor))
     }
+}
+
+fn has_fixed(op: &Op) -> bool {
+    let rule = op
+        .operator()
+        .ok()
+        .and_then(|operator| operator.quant_rule());
+    rule.is_some_and(|rule| matches!(rule.results, Results::Fixed(_)))
+}
+
+fn dequantized(subgraph: &Subgraph) -> HashMap<TensorId, TensorId> {
+    let dequantize = subgraph
+        .nodes
+        .iter()
+        .filter(|n| matches!(n.op, Op::Dequantize(_)));
+    dequantize
+        .filter_map(|n| Some((*n.outputs.first()?, n.input(0)?)))
+        .collect()
 }
 
 /// Computed tensors of both with the same name, a usable type and equal sizes.
@@ -241,16 +327,69 @@ fn translate(bytes: &[u8], from: &Value, to: &Value) -> Result<Vec<u8>, ConvertE
         .collect())
 }
 
-#[derive(Debug, Clone, Default)]
+/// What is summed up for one pair of tensors.
+#[derive(Debug, Clone)]
 struct Sums {
     db: f64,
     cosine: f64,
     max_abs: f64,
     squares: f64,
     count: usize,
+    range: (f64, f64),
+    covered: Option<Covered>,
+}
+
+/// The values that integers can stand for, and where those of the first model lie among them.
+#[derive(Debug, Clone)]
+struct Covered {
+    min: f64,
+    max: f64,
+    step: f64,
+    histogram: Vec<u64>,
+    beyond: usize,
+}
+
+impl Covered {
+    fn new(value: &Value) -> Option<Self> {
+        let params = value.per_tensor().ok()?;
+        let (low, high) = match value.dtype {
+            DType::I8 => (-128, 127),
+            DType::U8 => (0, 255),
+            DType::I16 => (-32767, 32767),
+            _ => return None,
+        };
+        Some(Self {
+            min: f64::from(params.dequantize(low)),
+            max: f64::from(params.dequantize(high)),
+            step: f64::from(params.scale),
+            histogram: vec![0; BINS],
+            beyond: 0,
+        })
+    }
+
+    fn add(&mut self, value: f64) {
+        let place = (value - self.min) / (self.max - self.min) * BINS as f64;
+        // A NaN counts as the lowest.
+        let bin = place.clamp(0.0, (BINS - 1) as f64) as usize;
+        self.histogram[bin] += 1;
+        let beyond = value < self.min - self.step || value > self.max + self.step;
+        self.beyond += usize::from(beyond);
+    }
 }
 
 impl Sums {
+    fn new(quantized: Option<&Value>) -> Self {
+        Self {
+            db: 0.0,
+            cosine: 0.0,
+            max_abs: 0.0,
+            squares: 0.0,
+            count: 0,
+            range: (f64::INFINITY, f64::NEG_INFINITY),
+            covered: quantized.and_then(Covered::new),
+        }
+    }
+
     /// Adds one sample of the first model's values `a` and the second's `b`.
     fn add(&mut self, a: &[f64], b: &[f64]) {
         let (mut signal, mut noise, mut dot, mut other) = (0.0, 0.0, 0.0, 0.0);
@@ -261,6 +400,10 @@ impl Sums {
             dot += x * y;
             other += y * y;
             self.max_abs = self.max_abs.max(difference.abs());
+            self.range = (self.range.0.min(*x), self.range.1.max(*x));
+        }
+        if let Some(covered) = &mut self.covered {
+            a.iter().for_each(|&x| covered.add(x));
         }
         self.squares += noise;
         self.count += a.len();
@@ -274,14 +417,27 @@ impl Sums {
         };
     }
 
-    fn error(&self, name: String, samples: usize) -> TensorError {
+    /// The means; what only the graph tells is still to be filled in.
+    fn error(&self, samples: usize) -> TensorError {
         let samples = samples as f64;
+        let count = self.count.max(1) as f64;
+        let covered = self.covered.as_ref();
         TensorError {
-            name,
+            name: String::new(),
+            node: None,
             sqnr_db: self.db / samples,
             cosine: self.cosine / samples,
             max_abs: self.max_abs,
-            mse: self.squares / (self.count.max(1) as f64),
+            mse: self.squares / count,
+            range: match self.count {
+                0 => (0.0, 0.0),
+                _ => self.range,
+            },
+            covered: covered.map(|c| (c.min, c.max)),
+            histogram: covered.map_or_else(Vec::new, |c| c.histogram.clone()),
+            clipped: covered.map_or(0.0, |c| c.beyond as f64 / count),
+            is_fixed: false,
+            loss_db: None,
         }
     }
 }

@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+mod advice;
 pub mod calibrate;
 pub mod compare;
 mod error;
@@ -12,14 +13,17 @@ pub mod metric;
 pub mod quantize;
 pub mod recipe;
 pub mod samples;
+pub mod verify;
 
 use bantam_model::Model;
 
+pub use advice::Advice;
 pub use calibrate::{Range, Ranges, Source, calibrate};
 pub use compare::{Comparison, TensorError, compare};
 pub use error::{ConvertError, KeptFloat};
 pub use quantize::{Report, quantize};
 pub use recipe::{IoType, Mode, Recipe};
+pub use verify::{Verification, VerifyError, verify};
 
 /// Converts `model` as `recipe` says; modes that need ranges take them from `samples`, run
 /// `threads` at a time.
