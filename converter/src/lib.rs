@@ -13,6 +13,7 @@ pub mod metric;
 pub mod quantize;
 pub mod recipe;
 pub mod samples;
+mod traps;
 pub mod verify;
 
 use bantam_model::Model;
@@ -37,8 +38,12 @@ pub fn convert(
     match recipe.mode {
         Mode::Float => Ok((model.clone(), Report::default())),
         Mode::Int8 | Mode::Int8Only => {
-            let ranges = calibrate(model, samples, threads, progress)?;
-            quantize(model, &ranges, recipe)
+            let samples = traps::Watched::new(samples);
+            let ranges = calibrate(model, &samples, threads, progress)?;
+            let (converted, mut report) = quantize(model, &ranges, recipe)?;
+            report.warnings.extend(samples.warnings());
+            report.warnings.extend(traps::graph(model, &ranges));
+            Ok((converted, report))
         }
     }
 }

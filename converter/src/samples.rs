@@ -227,8 +227,8 @@ impl Samples {
         line
     }
 
-    /// What looks like a mistake though it can be fed: uint8 data (pixels) whose values a quantized input
-    /// would clamp for the most part. One line each, mostly none.
+    /// What looks like a mistake though it can be fed: uint8 data (pixels) that a float input takes as 0 to
+    /// 255, or whose values a quantized input would clamp for the most part. One line each, mostly none.
     pub fn warnings(&self) -> Vec<String> {
         let data = self
             .inputs

@@ -164,7 +164,9 @@ fn a_wide_neighbour_in_a_concatenation_does_not_coarsen_a_skip_connection() {
         .flat_map(|v| v.to_ne_bytes())
         .collect();
     let samples = [vec![sample]];
-    let (converted, _) = convert(&model, &samples[..], &Recipe::default(), 1, &quiet).unwrap();
+    let (converted, report) = convert(&model, &samples[..], &Recipe::default(), 1, &quiet).unwrap();
+    let warned = |text| report.warnings.iter().any(|w| w.contains(text));
+    assert!(warned("100 times as wide") && warned("1 sample is few") && warned("no signature"));
     let tensors = &converted.subgraphs[0].tensors;
     let scale = |name: &str| {
         let tensor = tensors.iter().find(|t| t.name == name).unwrap();

@@ -41,6 +41,16 @@ impl Treatment {
 
     /// Why pixels (0 to 255) most likely come without the normalization that the float model had.
     pub(super) fn pixel_warning(self, to: &InputSpec) -> Option<String> {
+        if let Self::Real(normalize) = self
+            && normalize.apply(255.0) == 255.0
+            && normalize.apply(0.0) == 0.0
+        {
+            return Some(format!(
+                "pixels go into input {} as 0 to 255; if the model was trained on 0 to 1 or -1 to 1, \
+                 say so: --std 255, or --mean 127.5 --std 127.5",
+                to.name
+            ));
+        }
         let Self::Quantize {
             normalize,
             scale,
@@ -322,6 +332,15 @@ mod tests {
             None
         );
         assert_eq!(Treatment::Raw.pixel_warning(&to), None);
+        let float = input(ElementType::F32, None);
+        let warning =
+            |normalize| Treatment::of(ElementType::U8, &float, normalize).pixel_warning(&float);
+        assert!(warning(IDENTITY).unwrap().contains("--std 255"));
+        let unit = Normalize::MeanStd {
+            mean: 0.0,
+            std: 255.0,
+        };
+        assert_eq!(warning(unit), None);
     }
 
     #[test]
