@@ -8,6 +8,7 @@
 mod advice;
 pub mod calibrate;
 pub mod compare;
+pub mod detection;
 mod error;
 pub mod metric;
 pub mod quantize;
