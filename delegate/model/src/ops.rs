@@ -408,6 +408,54 @@ macro_rules! operators {
     };
 }
 
+impl Op {
+    /// Sets whether float operands beside int8 weights are quantized asymmetrically, where the
+    /// operator has that attribute.
+    pub fn set_asymmetric_quantize_inputs(&mut self, value: bool) {
+        use tfl::BuiltinOptionsT as Options;
+        self.edit_options(|options| {
+            *match options {
+                Options::FullyConnectedOptions(o) => &mut o.asymmetric_quantize_inputs,
+                Options::BatchMatMulOptions(o) => &mut o.asymmetric_quantize_inputs,
+                Options::LSTMOptions(o) => &mut o.asymmetric_quantize_inputs,
+                Options::UnidirectionalSequenceLSTMOptions(o) => &mut o.asymmetric_quantize_inputs,
+                Options::BidirectionalSequenceLSTMOptions(o) => &mut o.asymmetric_quantize_inputs,
+                Options::RNNOptions(o) => &mut o.asymmetric_quantize_inputs,
+                Options::SequenceRNNOptions(o) => &mut o.asymmetric_quantize_inputs,
+                Options::SVDFOptions(o) => &mut o.asymmetric_quantize_inputs,
+                _ => return,
+            } = value;
+        });
+    }
+
+    /// Sets the attribute that names the bias' type, where the operator has it.
+    pub fn set_quantized_bias_type(&mut self, dtype: DType) {
+        use tfl::BuiltinOptionsT as Options;
+        self.edit_options(|options| {
+            *match options {
+                Options::Conv2DOptions(o) => &mut o.quantized_bias_type,
+                Options::FullyConnectedOptions(o) => &mut o.quantized_bias_type,
+                Options::TransposeConvOptions(o) => &mut o.quantized_bias_type,
+                _ => return,
+            } = dtype.code();
+        });
+    }
+
+    /// Changes attributes by their names in the format.
+    fn edit_options(&mut self, edit: impl FnOnce(&mut tfl::BuiltinOptionsT)) {
+        let version = match self {
+            Self::Custom(_) => return,
+            Self::Opaque(op) => op.version,
+            _ => 1,
+        };
+        let (mut options, options_2) = self.options();
+        edit(&mut options);
+        if let Ok(edited) = Self::read(self.code(), version, options, options_2) {
+            *self = edited;
+        }
+    }
+}
+
 impl fmt::Display for Op {
     /// The format's name, such as `CONV_2D`; a custom operator's own name.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
