@@ -3,7 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use bantam_converter::samples::Samples;
-use bantam_converter::{IoType, Mode, Recipe, Report, Verification, verify};
+use bantam_converter::{
+    CalibMethod, IoType, Mode, Part, Recipe, Report, Shard, Statistics, Verification, Watched,
+    verify,
+};
 use bantam_model::{Model, Numerics};
 use clap::ValueEnum;
 use serde_json::{Value, json};
@@ -19,24 +22,23 @@ pub struct Args {
     /// The float .tflite model
     model: PathBuf,
     /// Where the converted model goes
-    #[arg(short, long, value_name = "OUT.tflite")]
-    output: PathBuf,
-    /// What the operators become
-    #[arg(long, value_enum, default_value_t)]
-    mode: ModeArg,
-    /// Samples of the inputs: .npy, .npz, a folder, a list or a raw file
-    #[arg(long, value_name = "PATH")]
-    calib: Option<PathBuf>,
-    /// Calibrate with the first N samples
-    #[arg(long, value_name = "N")]
-    calib_limit: Option<usize>,
-    /// How ranges come from samples
-    #[arg(long, value_enum, default_value_t, value_name = "METHOD")]
-    calib_method: CalibMethod,
-    /// Type of the model's inputs [default: float, int8 in the -only modes]
+    #[arg(
+        short,
+        long,
+        value_name = "OUT.tflite",
+        required_unless_present = "save_calib"
+    )]
+    output: Option<PathBuf>,
+    /// What the operators become [default: that of the recipe, or int8]
+    #[arg(long, value_enum)]
+    mode: Option<ModeArg>,
+    /// What holds for which operators, see docs/recipes.md; flags override it
+    #[arg(long, value_name = "FILE")]
+    recipe: Option<PathBuf>,
+    /// Type of the model's inputs [default: float, integer in the -only modes]
     #[arg(long, value_enum, value_name = "TYPE")]
     input_type: Option<IoArg>,
-    /// Type of the model's outputs [default: float, int8 in the -only modes]
+    /// Type of the model's outputs [default: float, integer in the -only modes]
     #[arg(long, value_enum, value_name = "TYPE")]
     output_type: Option<IoArg>,
     /// Also load the result again, run it against the float model on the samples, and write to a
@@ -49,45 +51,104 @@ pub struct Args {
     #[command(flatten)]
     threads: Threads,
     #[command(flatten)]
+    calibration: CalibArgs,
+    #[command(flatten)]
     preprocess: PreprocessArgs,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Default, ValueEnum)]
+/// Where ranges come from.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Calibration")]
+struct CalibArgs {
+    /// Samples of the inputs: .npy, .npz, a folder, a list or a raw file
+    #[arg(long, value_name = "PATH")]
+    calib: Option<PathBuf>,
+    /// Calibrate with the first N samples
+    #[arg(long, value_name = "N")]
+    calib_limit: Option<usize>,
+    /// How ranges come from samples [default: that of the recipe, or min-max]
+    #[arg(long, value_enum, value_name = "METHOD")]
+    calib_method: Option<CalibArg>,
+    /// Per cent of the values that a range holds, for percentile [default: 99.99]
+    #[arg(long, value_name = "P", value_parser = percent)]
+    calib_percentile: Option<f64>,
+    /// Calibrate with part I of N of the samples
+    #[arg(long, value_name = "I/N", default_value_t, requires = "calib")]
+    shard: Shard,
+    /// Keep what was seen of the samples, for --load-calib
+    #[arg(long, value_name = "FILE")]
+    save_calib: Option<PathBuf>,
+    /// Add what was seen before, by one calibration or by several
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    load_calib: Vec<PathBuf>,
+}
+
+fn percent(text: &str) -> Result<f64, String> {
+    let value = text.parse().ok().filter(|p| *p > 0.0 && *p <= 100.0);
+    value.ok_or_else(|| "give a number above 0, at most 100".to_owned())
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, ValueEnum)]
 enum ModeArg {
     /// Import and optimize only
     Float,
     /// int8 where an operator can be, float where not
-    #[default]
     Int8,
     /// int8 throughout, or an error
     Int8Only,
-    /// Not in this version
+    /// int8 weights, float activations that kernels quantize as they run
     DynamicRange,
-    /// Not in this version
+    /// float16 constants, float32 computation
     Float16,
-    /// Not in this version
+    /// int16 activations and int8 weights where an operator can be, float where not
     #[value(name = "int16x8")]
     Int16x8,
-    /// Not in this version
+    /// int16 activations throughout, or an error
     #[value(name = "int16x8-only")]
     Int16x8Only,
-    /// Not in this version
+    /// int8 weights, float computation
     WeightOnly,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Default, ValueEnum)]
-enum CalibMethod {
+impl From<ModeArg> for Mode {
+    fn from(arg: ModeArg) -> Self {
+        match arg {
+            ModeArg::Float => Self::Float,
+            ModeArg::Int8 => Self::Int8,
+            ModeArg::Int8Only => Self::Int8Only,
+            ModeArg::DynamicRange => Self::DynamicRange,
+            ModeArg::Float16 => Self::Float16,
+            ModeArg::Int16x8 => Self::Int16x8,
+            ModeArg::Int16x8Only => Self::Int16x8Only,
+            ModeArg::WeightOnly => Self::WeightOnly,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, ValueEnum)]
+enum CalibArg {
     /// The smallest and the largest value seen
-    #[default]
     MinMax,
-    /// Not in this version
+    /// A moving average of each sample's smallest and largest
     MovingAverage,
-    /// Not in this version
+    /// Without the outermost values
     Percentile,
-    /// Not in this version
+    /// With the least squared error
     Mse,
-    /// Not in this version
+    /// With the least information lost
     Entropy,
+}
+
+impl From<CalibArg> for CalibMethod {
+    fn from(arg: CalibArg) -> Self {
+        match arg {
+            CalibArg::MinMax => Self::MinMax,
+            CalibArg::MovingAverage => Self::MovingAverage,
+            CalibArg::Percentile => Self::Percentile,
+            CalibArg::Mse => Self::Mse,
+            CalibArg::Entropy => Self::Entropy,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, ValueEnum)]
@@ -95,101 +156,140 @@ enum IoArg {
     F32,
     Int8,
     Uint8,
-    /// Not in this version
     Int16,
 }
 
-fn not_yet(flag: &str, value: impl ValueEnum, there: &str) -> Failure {
-    let value = value.to_possible_value();
-    let name = value.as_ref().map_or("", |v| v.get_name());
-    error::NOT_YET.failure(
-        format!("{flag} {name} is not in this version"),
-        "the name is reserved for it",
-        format!("use one of {there}"),
-    )
-}
-
-impl IoArg {
-    fn io_type(self, flag: &str) -> Result<IoType, Failure> {
-        Ok(match self {
-            Self::F32 => IoType::F32,
-            Self::Int8 => IoType::I8,
-            Self::Uint8 => IoType::U8,
-            Self::Int16 => return Err(not_yet(flag, self, "f32, int8 and uint8")),
-        })
+impl From<IoArg> for IoType {
+    fn from(arg: IoArg) -> Self {
+        match arg {
+            IoArg::F32 => Self::F32,
+            IoArg::Int8 => Self::I8,
+            IoArg::Uint8 => Self::U8,
+            IoArg::Int16 => Self::I16,
+        }
     }
 }
 
 impl Args {
+    /// The recipe file with what the flags override.
     fn recipe(&self) -> Result<Recipe, Failure> {
-        if self.calib_method != CalibMethod::MinMax {
-            return Err(not_yet("--calib-method", self.calib_method, "min-max"));
+        let mut recipe = match &self.recipe {
+            Some(path) => Recipe::open(path).map_err(|error| error::recipe(path, &error))?,
+            None => Recipe::default(),
+        };
+        let calibration = &self.calibration;
+        if let Some(mode) = self.mode {
+            recipe.mode = mode.into();
         }
-        let integer = [self.input_type, self.output_type]
-            .iter()
-            .flatten()
-            .any(|&t| t != IoArg::F32);
-        if self.mode == ModeArg::Float && integer {
+        recipe.input_type = self.input_type.map(Into::into).or(recipe.input_type);
+        recipe.output_type = self.output_type.map(Into::into).or(recipe.output_type);
+        let defaults = &mut recipe.defaults;
+        let method = calibration.calib_method.map(Into::into);
+        defaults.calib_method = method.or(defaults.calib_method);
+        defaults.calib_percentile = calibration.calib_percentile.or(defaults.calib_percentile);
+        let edges = [recipe.input_type(), recipe.output_type()];
+        if !recipe.has_integer_operators() && edges != [IoType::F32; 2] {
             return Err(error::USAGE.failure(
-                "--mode float has no integer inputs or outputs",
-                "nothing is quantized in this mode",
+                "inputs and outputs cannot be integer where every operator computes in float",
+                "nothing is quantized that could stand beside them",
                 "leave --input-type and --output-type away, or choose another mode",
             ));
         }
-        let io = |flag, value: Option<IoArg>| value.map(|v| v.io_type(flag)).transpose();
-        Ok(Recipe {
-            mode: match self.mode {
-                ModeArg::Float => Mode::Float,
-                ModeArg::Int8 => Mode::Int8,
-                ModeArg::Int8Only => Mode::Int8Only,
-                mode => return Err(not_yet("--mode", mode, "float, int8 and int8-only")),
-            },
-            input_type: io("--input-type", self.input_type)?,
-            output_type: io("--output-type", self.output_type)?,
-        })
+        Ok(recipe)
     }
 
-    /// The samples, which all modes but `float` need.
-    fn samples(&self, model: &Model) -> Result<Option<Samples>, Failure> {
-        let Some(path) = &self.calib else {
-            if self.mode == ModeArg::Float {
+    /// What calibration saw of the samples and before, and what is odd about the samples.
+    fn statistics(
+        &self,
+        model: &Model,
+        samples: Option<&Samples>,
+        recipe: &Recipe,
+    ) -> Result<(Statistics, Vec<String>), Failure> {
+        let failure = |error| error::convert(&self.model, &error);
+        let mut warnings = Vec::new();
+        let mut statistics = match samples {
+            Some(samples) => {
+                let part = Part::new(samples, self.calibration.shard);
+                let part = Watched::new(&part);
+                let bar = output::progress("calibrate");
+                let steps = output::steps(&bar);
+                let threads = self.threads.get();
+                let found = bantam_converter::calibrate(model, &part, recipe, threads, &steps);
+                bar.finish_and_clear();
+                warnings = part.warnings();
+                found.map_err(failure)?
+            }
+            None => Statistics::none(model),
+        };
+        for path in &self.calibration.load_calib {
+            let loaded = read_statistics(path, model)?;
+            statistics.merge(loaded);
+        }
+        if let Some(path) = &self.calibration.save_calib {
+            save(path, statistics.to_json(&model.subgraphs[0]).as_bytes())?;
+        }
+        Ok((statistics, warnings))
+    }
+
+    /// The samples, if any are needed.
+    fn samples(&self, model: &Model, recipe: &Recipe) -> Result<Option<Samples>, Failure> {
+        let calibration = &self.calibration;
+        let needed = recipe.needs_samples() || calibration.save_calib.is_some();
+        let Some(path) = &calibration.calib else {
+            if !needed || !calibration.load_calib.is_empty() {
                 return Ok(None);
             }
             return Err(error::USAGE.failure(
                 "--calib is missing",
                 "the ranges of tensors come from samples of the inputs",
-                "give about a hundred samples, `--calib x.npy`, or say `--mode float`",
+                "give about a hundred samples, `--calib x.npy`, or say `--mode dynamic-range`",
             ));
         };
+        if !needed {
+            output::warn("the samples are not used: nothing that this mode does needs them");
+            return Ok(None);
+        }
         let specs = data::specs(&self.model, &data::model_inputs(model))?;
         let preprocess = self.preprocess.preprocess();
-        let samples = Samples::open(path, &specs, &preprocess, self.calib_limit)
+        let samples = Samples::open(path, &specs, &preprocess, calibration.calib_limit)
             .map_err(|error| error::samples(&error))?;
         output::describe(&samples);
         Ok(Some(samples))
     }
 }
 
+fn read_statistics(path: &Path, model: &Model) -> Result<Statistics, Failure> {
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        error::DATA_FILE.failure(
+            format!("cannot read {}", path.display()),
+            error.to_string(),
+            "check the path; --save-calib writes such files",
+        )
+    })?;
+    let subgraph = model.subgraphs.first();
+    let statistics = Statistics::from_json(&text, subgraph.unwrap_or(&Default::default()));
+    statistics.map_err(|error| error::calibration(path, &error))
+}
+
 pub fn run(args: &Args) -> Result<(), Failure> {
     let recipe = args.recipe()?;
     let report_kind = args.report.as_deref().map(ReportKind::of).transpose()?;
     let model = data::open_model(&args.model)?;
-    let samples = args.samples(&model)?;
-    let bar = output::progress("convert");
-    let steps = output::steps(&bar);
-    let threads = args.threads.get();
-    let converted = match &samples {
-        Some(samples) => bantam_converter::convert(&model, samples, &recipe, threads, &steps),
-        None => bantam_converter::convert(&model, &[][..], &recipe, threads, &steps),
+    let samples = args.samples(&model, &recipe)?;
+    let (statistics, warnings) = args.statistics(&model, samples.as_ref(), &recipe)?;
+    let Some(path) = &args.output else {
+        return Ok(());
     };
-    bar.finish_and_clear();
-    let (converted, report) = converted.map_err(|error| error::convert(&args.model, &error))?;
+    let converted = bantam_converter::quantize(&model, &statistics, &recipe);
+    let (converted, mut report) = converted.map_err(|error| error::convert(&args.model, &error))?;
+    report.warnings.extend(warnings);
     let bytes = converted.to_bytes();
-    let json = report_json(args, samples.as_ref(), &report, bytes.len());
-    save(&args.output, &bytes)?;
-    if let (Some(path), Some(kind)) = (&args.report, report_kind) {
+    let calib = calib_json(args, samples.as_ref(), &statistics);
+    let json = report_json(args, &recipe, path, calib, &report, bytes.len());
+    save(path, &bytes)?;
+    if let (Some(report_path), Some(kind)) = (&args.report, report_kind) {
         let verification = match &samples {
-            Some(samples) => Some(verified(args, &model, &bytes, samples)?),
+            Some(samples) => Some(verified(path, &model, &bytes, samples)?),
             None => None,
         };
         let text = match kind {
@@ -199,12 +299,11 @@ pub fn run(args: &Args) -> Result<(), Failure> {
                 output::json_text("convert", json)
             }
             ReportKind::Html => {
-                let mode = args.mode.to_possible_value();
                 let page = Page {
                     float: &model,
                     model: args.model.display().to_string(),
-                    output: args.output.display().to_string(),
-                    mode: mode.map_or_else(String::new, |m| m.get_name().to_owned()),
+                    output: path.display().to_string(),
+                    mode: recipe.mode.to_string(),
                     bytes: (model_bytes(args), bytes.len() as u64),
                     data: samples.as_ref().map_or_else(String::new, Samples::describe),
                     report: &report,
@@ -213,12 +312,12 @@ pub fn run(args: &Args) -> Result<(), Failure> {
                 page.html()
             }
         };
-        save(path, text.as_bytes())?;
+        save(report_path, text.as_bytes())?;
     }
     for warning in &report.warnings {
         output::warn(&format!("warning: {warning}"));
     }
-    output::warn(&summary(args, &report, bytes.len()));
+    output::warn(&summary(args, &recipe, path, &report, bytes.len()));
     match args.format {
         Format::Json => output::print_json("convert", json),
         Format::Text if report.kept_float.is_empty() => Ok(()),
@@ -258,7 +357,7 @@ impl ReportKind {
 
 /// The written model against the float one.
 fn verified(
-    args: &Args,
+    output: &Path,
     model: &Model,
     bytes: &[u8],
     samples: &Samples,
@@ -272,7 +371,7 @@ fn verified(
         &output::steps(&bar),
     );
     bar.finish_and_clear();
-    found.map_err(|error| error::verify(&args.output, &error))
+    found.map_err(|error| error::verify(output, &error))
 }
 
 fn verification_json(verification: &Verification) -> Value {
@@ -309,39 +408,61 @@ fn save(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
         .map_err(|error| error::cannot_write(path, &error.to_string()))
 }
 
-fn summary(args: &Args, report: &Report, bytes: usize) -> String {
+fn summary(args: &Args, recipe: &Recipe, path: &Path, report: &Report, bytes: usize) -> String {
     let before = model_bytes(args);
-    let (name, size) = (args.output.display(), output::bytes(bytes as u64));
-    let ops = match args.mode {
-        ModeArg::Float => String::new(),
-        _ => format!(
+    let (name, size) = (path.display(), output::bytes(bytes as u64));
+    let ops = if recipe.is_float() {
+        String::new()
+    } else if recipe.has_integer_operators() {
+        format!(
             "{} of {} ops quantized, {} float; ",
             report.quantized,
             report.ops,
             report.kept_float.len()
-        ),
+        )
+    } else {
+        format!(
+            "{} of {} ops with smaller constants; ",
+            report.quantized, report.ops
+        )
     };
     format!("{name}: {ops}{} -> {size}", output::bytes(before))
 }
 
-fn report_json(args: &Args, samples: Option<&Samples>, report: &Report, bytes: usize) -> Value {
-    let name = args.mode.to_possible_value();
+fn calib_json(args: &Args, samples: Option<&Samples>, statistics: &Statistics) -> Value {
+    let loaded = &args.calibration.load_calib;
+    if samples.is_none() && loaded.is_empty() {
+        return Value::Null;
+    }
+    let loaded: Vec<String> = loaded.iter().map(|p| p.display().to_string()).collect();
+    json!({
+        "data": samples.map(Samples::describe),
+        "loaded": loaded,
+        "preprocess": samples.map(|s| s.preprocess().to_string()),
+        "samples": statistics.samples(),
+    })
+}
+
+fn report_json(
+    args: &Args,
+    recipe: &Recipe,
+    path: &Path,
+    calib: Value,
+    report: &Report,
+    bytes: usize,
+) -> Value {
     let kept: Vec<Value> = report
         .kept_float
         .iter()
         .map(|k| json!({ "index": k.index, "name": k.name, "op": k.op, "reason": k.reason }))
         .collect();
     json!({
-        "calib": samples.map(|s| json!({
-            "data": s.describe(),
-            "preprocess": s.preprocess().to_string(),
-            "samples": s.len(),
-        })),
+        "calib": calib,
         "kept_float": kept,
-        "mode": name.as_ref().map(|n| n.get_name()),
+        "mode": recipe.mode.to_string(),
         "model": args.model.display().to_string(),
         "ops": report.ops,
-        "output": args.output.display().to_string(),
+        "output": path.display().to_string(),
         "output_bytes": bytes,
         "quantized": report.quantized,
         "warnings": report.warnings,

@@ -6,7 +6,7 @@ use std::panic::PanicHookInfo;
 use std::path::Path;
 
 use bantam_converter::samples::SampleError;
-use bantam_converter::{ConvertError, VerifyError};
+use bantam_converter::{ConvertError, RecipeError, VerifyError};
 use bantam_delegate::SessionError;
 use bantam_model::ReadError;
 use bantam_model::cpu::RunError;
@@ -44,6 +44,9 @@ codes! {
          and are never abbreviated. `bantam VERB --help` lists what a verb takes.";
     NOT_YET = "BNT-U002", 2, "this version does not have what was asked for",
         "The name is known, but this version cannot do it yet. README.md lists what is missing.";
+    RECIPE = "BNT-U003", 2, "the recipe cannot be used",
+        "A recipe is a TOML or JSON file. It has the keys mode, input-type, output-type, defaults\n\
+         and ops, and nothing that it does not know. docs/recipes.md says what they mean.";
     OUTPUT = "BNT-O001", 2, "the output cannot be written",
         "The folder is missing, writing is not allowed, or the disk is full. Files are written\n\
          whole under another name and then renamed, so nothing partial is left behind.";
@@ -272,6 +275,11 @@ pub fn convert(path: &Path, error: &ConvertError) -> Failure {
             chain(error),
             "give about a hundred, and no limit of 0",
         ),
+        ConvertError::Calibration(_) => DATA_FILE.failure(
+            format!("{name} cannot be converted with this calibration"),
+            chain(error),
+            "calibrate again, with the same recipe and --calib-method",
+        ),
         ConvertError::Mismatch(_) => MODEL_CONVERT.failure(
             format!("{name} cannot be compared"),
             chain(error),
@@ -280,7 +288,7 @@ pub fn convert(path: &Path, error: &ConvertError) -> Failure {
         ConvertError::Float { .. } => MODEL_CONVERT.failure(
             format!("{name} cannot be integer throughout"),
             chain(error),
-            "--mode int8 leaves those operators float",
+            "the same mode without -only leaves those operators float",
         ),
         _ => MODEL_CONVERT.failure(
             format!("{name} cannot be converted"),
@@ -300,6 +308,24 @@ pub fn verify(path: &Path, error: &VerifyError) -> Failure {
             "report this as a bug, with the float model if you can",
         ),
     }
+}
+
+/// A recipe file that cannot be used.
+pub fn recipe(path: &Path, error: &RecipeError) -> Failure {
+    RECIPE.failure(
+        format!("the recipe {} cannot be used", path.display()),
+        chain(error),
+        "docs/recipes.md says what a recipe holds",
+    )
+}
+
+/// A saved calibration that cannot be used.
+pub fn calibration(path: &Path, error: &ConvertError) -> Failure {
+    DATA_FILE.failure(
+        format!("the calibration {} cannot be used", path.display()),
+        chain(error),
+        "take one that --save-calib wrote for this model",
+    )
 }
 
 /// Data that cannot be used, or results that cannot be written.

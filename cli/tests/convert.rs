@@ -103,6 +103,110 @@ fn convert_is_the_same_each_time() {
 }
 
 #[test]
+fn calibration_in_parts_gives_the_same_files() {
+    let folder = Folder::new();
+    let model = asset("digits.tflite");
+    let calib = asset("digits_calib.npy");
+    let save = |name: &str, shard: &str| {
+        let path = folder.path(name);
+        stdout(&bantam![
+            "convert",
+            model,
+            "--calib",
+            calib,
+            "--calib-method",
+            "mse",
+            "--shard",
+            shard,
+            "--save-calib",
+            path
+        ]);
+        path
+    };
+    let whole = save("whole.json", "1/1");
+    let (first, second) = (save("1.json", "1/2"), save("2.json", "2/2"));
+    assert!(std::fs::read(&first).unwrap() != std::fs::read(&whole).unwrap());
+    let merged = folder.path("merged.json");
+    let convert = |name: &str, calibrations: [&std::path::Path; 2]| {
+        let output = folder.path(name);
+        let mut args = bantam_args(&model, &output);
+        args.extend(["--calib-method", "mse", "--save-calib"].map(Into::into));
+        args.extend([merged.clone().into_os_string(), "--load-calib".into()]);
+        args.extend(calibrations.iter().map(|path| path.as_os_str().to_owned()));
+        stdout(&common::bantam(&args));
+        std::fs::read(output).unwrap()
+    };
+    let parts = convert("parts.tflite", [&second, &first]);
+    assert!(std::fs::read(&merged).unwrap() == std::fs::read(&whole).unwrap());
+    let direct = folder.path("direct.tflite");
+    stdout(&bantam![
+        "convert",
+        model,
+        "-o",
+        direct,
+        "--calib",
+        calib,
+        "--calib-method",
+        "mse"
+    ]);
+    assert!(parts == std::fs::read(direct).unwrap());
+}
+
+fn bantam_args(model: &std::path::Path, output: &std::path::Path) -> Vec<std::ffi::OsString> {
+    vec!["convert".into(), model.into(), "-o".into(), output.into()]
+}
+
+#[test]
+fn every_mode_that_computes_in_float_needs_no_samples() {
+    let folder = Folder::new();
+    let mut sizes = Vec::new();
+    for mode in ["float", "float16", "weight-only", "dynamic-range"] {
+        let output = folder.path("out.tflite");
+        let converted = json(&bantam![
+            "convert",
+            asset("digits.tflite"),
+            "-o",
+            output,
+            "--mode",
+            mode,
+            "--format",
+            "json"
+        ]);
+        assert_eq!(converted["mode"], mode);
+        assert!(converted["calib"].is_null());
+        sizes.push(converted["output_bytes"].as_u64().unwrap());
+    }
+    assert!(sizes.is_sorted_by(|a, b| a > b), "{sizes:?}");
+}
+
+#[test]
+fn a_recipe_says_what_flags_do_not() {
+    let folder = Folder::new();
+    let text = "mode = 'int8-only'\ninput-type = 'uint8'\n[defaults]\ncalib-method = 'mse'";
+    let recipe = folder.write("recipe.toml", text.as_bytes());
+    let output = folder.path("out.tflite");
+    let converted = json(&bantam![
+        "convert",
+        asset("digits.tflite"),
+        "-o",
+        output,
+        "--calib",
+        asset("digits_calib.npy"),
+        "--recipe",
+        recipe,
+        "--output-type",
+        "f32",
+        "--format",
+        "json"
+    ]);
+    assert_eq!(converted["mode"], "int8-only");
+    let model = Model::open(&output).unwrap();
+    let subgraph = &model.subgraphs[0];
+    assert_eq!(subgraph[subgraph.inputs[0]].dtype, DType::U8);
+    assert_eq!(subgraph[subgraph.outputs[0]].dtype, DType::F32);
+}
+
+#[test]
 fn convert_to_float_needs_no_samples() {
     let folder = Folder::new();
     let (model, output) = (
@@ -130,21 +234,31 @@ fn convert_refuses_what_it_cannot_do() {
     let calib = asset("digits_calib.npy");
     let calib = calib.to_str().unwrap();
     fails(&convert(&[]), 2, "BNT-U001");
-    fails(
-        &convert(&["--calib", calib, "--mode", "int16x8"]),
-        2,
-        "BNT-U002",
-    );
-    fails(
-        &convert(&["--calib", calib, "--calib-method", "entropy"]),
-        2,
-        "BNT-U002",
-    );
-    fails(
-        &convert(&["--calib", calib, "--input-type", "int16"]),
-        2,
-        "BNT-U002",
-    );
+    for edge in ["int8", "uint8", "int16"] {
+        for mode in ["float", "float16", "dynamic-range", "weight-only"] {
+            let args = ["--mode", mode, "--output-type", edge];
+            fails(&convert(&args), 2, "BNT-U001");
+        }
+    }
+    for shard in ["0/3", "4/3", "1", "a/b"] {
+        let args = ["--calib", calib, "--shard", shard];
+        fails(&convert(&args), 2, "BNT-U001");
+    }
+    for (text, word) in [
+        ("mode = 'int9'", "int9"),
+        ("[[ops]]\ntensor = '('", "unclosed group"),
+        ("[[ops]]\nkind = 'ADD'", "kind"),
+    ] {
+        let recipe = folder.write("recipe.toml", text.as_bytes());
+        let args = ["--calib", calib, "--recipe", recipe.to_str().unwrap()];
+        let message = fails(&convert(&args), 2, "BNT-U003");
+        assert!(message.contains(word), "{message}");
+    }
+    std::fs::remove_file(folder.path("recipe.toml")).unwrap();
+    let other = folder.write("other.json", b"{}");
+    let args = ["--load-calib", other.to_str().unwrap()];
+    fails(&convert(&args), 3, "BNT-D001");
+    std::fs::remove_file(other).unwrap();
     fails(
         &convert(&["--calib", calib, "--report", "report.pdf"]),
         2,

@@ -1,14 +1,23 @@
-//! Runs the float model on samples and collects the range of every tensor.
+//! Runs the float model on samples and collects what every tensor's range is made from.
+
+mod file;
+mod histogram;
+mod method;
+mod shard;
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bantam_model::cpu::{Options, Plan, Runner};
-use bantam_model::{DType, Model, TensorId};
+use bantam_model::{DType, Model, Subgraph, TensorId};
 
 use crate::error::ConvertError;
+use crate::recipe::{CalibMethod, Recipe, Settings};
 use crate::samples::{SampleError, Samples};
+use histogram::Histogram;
+pub use shard::Part;
+pub use shard::Shard;
 
 /// Values beyond this stand for infinity (masks and paddings) and do not count for ranges.
 const LARGEST: f32 = 3e38;
@@ -21,6 +30,11 @@ pub trait Source: Sync {
     /// Whether there are none.
     fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// The place of sample `index` among all, where these are a part of them.
+    fn position(&self, index: usize) -> usize {
+        index
     }
 
     /// The bytes of each of the model's inputs for sample `index`.
@@ -113,49 +127,202 @@ impl Range {
 
 /// The range of each tensor of a subgraph, by tensor.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Ranges(Vec<Range>);
+pub(crate) struct Ranges(Vec<Range>);
 
 impl Ranges {
+    pub(crate) const NONE: Self = Self(Vec::new());
+
     /// The range of `tensor`; empty if it holds no float values.
     pub fn get(&self, tensor: TensorId) -> Range {
         self.0.get(tensor.index()).copied().unwrap_or(Range::EMPTY)
     }
+}
 
-    fn add(&mut self, tensor: TensorId, bytes: &[u8]) {
-        let range = &mut self.0[tensor.index()];
-        *range = range.union(Range::of(bytemuck::cast_slice(bytes)));
+/// The range of one sample.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct SampleRange {
+    /// Its place among all samples.
+    sample: u64,
+    range: Range,
+}
+
+/// What was seen of one tensor.
+#[derive(Debug, Clone, PartialEq)]
+struct Observation {
+    range: Range,
+    /// Whether its value does not depend on samples.
+    is_constant: bool,
+    /// The range of each sample, in their order; collected for a moving average only.
+    samples: Vec<SampleRange>,
+    /// Collected for the methods that need it only.
+    histogram: Option<Histogram>,
+}
+
+impl Observation {
+    const NOTHING: Self = Self {
+        range: Range::EMPTY,
+        is_constant: false,
+        samples: Vec::new(),
+        histogram: None,
+    };
+
+    fn add(&mut self, sample: u64, bytes: &[u8], need: Need) {
+        let values: &[f32] = bytemuck::cast_slice(bytes);
+        let range = Range::of(values);
+        self.range = self.range.union(range);
+        if need.samples && !range.is_empty() {
+            self.samples.push(SampleRange { sample, range });
+        }
+        if need.histogram {
+            self.histogram.get_or_insert_default().add(values, range);
+        }
     }
 
-    fn merge(&mut self, other: &Self) {
-        for (range, other) in self.0.iter_mut().zip(&other.0) {
-            *range = range.union(*other);
+    fn merge(&mut self, other: Self) {
+        self.range = self.range.union(other.range);
+        self.is_constant |= other.is_constant;
+        self.samples.extend(other.samples);
+        self.samples.sort_by_key(|s| s.sample);
+        match (&mut self.histogram, other.histogram) {
+            (Some(histogram), Some(other)) => histogram.merge(&other),
+            (histogram @ None, other) => *histogram = other,
+            (Some(_), None) => {}
         }
     }
 }
 
-/// Runs `model` on all of `samples`, `threads` at a time, and returns the range of every float
-/// tensor over all of them. Calls `progress` with the number done and of all.
+/// What calibration keeps of each tensor. Statistics of parts of the samples can be merged, in
+/// any order, and are then those of all samples, bit for bit.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Statistics {
+    samples: u64,
+    tensors: Vec<Observation>,
+}
+
+/// What a method needs beyond the range.
+#[derive(Debug, Clone, Copy, Default)]
+struct Need {
+    samples: bool,
+    histogram: bool,
+}
+
+impl Statistics {
+    /// Those of no samples, for what needs none.
+    pub fn none(model: &Model) -> Self {
+        Self::empty(model.subgraphs.first().map_or(0, |s| s.tensors.len()))
+    }
+
+    fn empty(tensors: usize) -> Self {
+        Self {
+            samples: 0,
+            tensors: vec![Observation::NOTHING; tensors],
+        }
+    }
+
+    /// How many samples they are of.
+    pub fn samples(&self) -> u64 {
+        self.samples
+    }
+
+    /// Adds what `other` holds, of the same model and other samples.
+    pub fn merge(&mut self, other: Self) {
+        self.samples += other.samples;
+        for (observed, other) in self.tensors.iter_mut().zip(other.tensors) {
+            observed.merge(other);
+        }
+    }
+
+    /// The range of each tensor that `settings`, one a tensor, suggest for `levels` integers.
+    pub(crate) fn ranges(
+        &self,
+        subgraph: &Subgraph,
+        settings: &[Settings],
+        levels: u32,
+    ) -> Result<Ranges, ConvertError> {
+        let tensors = self.tensors.iter().zip(settings).enumerate();
+        let range = |(index, (observed, settings)): (usize, (&Observation, &Settings))| {
+            let method = settings.method;
+            let need = Need::of(method);
+            let has = Need {
+                samples: !observed.samples.is_empty(),
+                histogram: observed.histogram.is_some(),
+            };
+            let fixed = observed.is_constant || observed.range.is_empty();
+            if !fixed && ((need.samples && !has.samples) || (need.histogram && !has.histogram)) {
+                let name = &subgraph.tensors[index].name;
+                return Err(ConvertError::Calibration(format!(
+                    "it was not collected for the method that tensor {name:?} shall have"
+                )));
+            }
+            Ok(match (method, &observed.histogram) {
+                (CalibMethod::MovingAverage, _) if !fixed => {
+                    method::moving_average(&observed.samples)
+                }
+                (CalibMethod::Percentile, Some(histogram)) => {
+                    method::percentile(histogram, observed.range, settings.percentile)
+                }
+                (CalibMethod::Mse, Some(histogram)) => {
+                    method::least_squares(histogram, observed.range, levels)
+                }
+                // More levels than bins lose nothing that could be measured.
+                (CalibMethod::Entropy, Some(histogram)) if levels <= 256 => {
+                    method::least_divergence(histogram, observed.range)
+                }
+                _ => observed.range,
+            })
+        };
+        tensors.map(range).collect::<Result<_, _>>().map(Ranges)
+    }
+}
+
+impl Need {
+    fn of(method: CalibMethod) -> Self {
+        Self {
+            samples: method == CalibMethod::MovingAverage,
+            histogram: matches!(
+                method,
+                CalibMethod::Percentile | CalibMethod::Mse | CalibMethod::Entropy
+            ),
+        }
+    }
+}
+
+/// The settings of each tensor: those of the operator that computes it, or what holds by default.
+pub(crate) fn tensor_settings(subgraph: &Subgraph, recipe: &Recipe) -> Vec<Settings> {
+    let (nodes, _) = recipe.settings(subgraph);
+    let default = recipe.default_settings();
+    let producers = subgraph.producers().into_iter();
+    producers
+        .map(|node| node.map_or(default, |node| nodes[node.index()]))
+        .collect()
+}
+
+/// Runs `model` on all of `samples`, `threads` at a time, and returns what the methods that
+/// `recipe` names need of every float tensor. Calls `progress` with the number done and of all.
 ///
 /// The result does not depend on the number of threads.
 pub fn calibrate(
     model: &Model,
     samples: &(impl Source + ?Sized),
+    recipe: &Recipe,
     threads: usize,
     progress: &(dyn Fn(usize, usize) + Sync),
-) -> Result<Ranges, ConvertError> {
+) -> Result<Statistics, ConvertError> {
     if samples.is_empty() {
         return Err(ConvertError::NoSamples);
     }
     let plan = Arc::new(plan(model)?);
-    let count = model.subgraphs[0].tensors.len();
-    let empty = || Ranges(vec![Range::EMPTY; count]);
+    let subgraph = &model.subgraphs[0];
+    let count = subgraph.tensors.len();
+    let settings = tensor_settings(subgraph, recipe);
+    let needs: Vec<Need> = settings.iter().map(|s| Need::of(s.method)).collect();
     let next = AtomicUsize::new(0);
     let done = AtomicUsize::new(0);
-    let merged = Mutex::new(empty());
+    let merged = Mutex::new(Statistics::empty(count));
 
     let run = || -> Result<(), ConvertError> {
         let mut runner = Runner::new(Arc::clone(&plan))?;
-        let mut ranges = empty();
+        let mut statistics = Statistics::empty(count);
         loop {
             let index = next.fetch_add(1, Ordering::Relaxed);
             if index >= samples.len() {
@@ -167,22 +334,24 @@ pub fn calibrate(
             for (input, bytes) in sample.iter().enumerate() {
                 runner.set_input(input, bytes)?;
             }
-            for &input in plan.inputs() {
-                if plan.value(input).dtype == DType::F32 {
-                    ranges.add(input, runner.tensor(input));
-                }
-            }
-            runner.run_observed(|tensor, bytes| {
+            let position = samples.position(index) as u64;
+            let mut add = |tensor: TensorId, bytes: &[u8]| {
                 if plan.value(tensor).dtype == DType::F32 {
-                    ranges.add(tensor, bytes);
+                    let at = tensor.index();
+                    statistics.tensors[at].add(position, bytes, needs[at]);
                 }
-            });
+            };
+            for &input in plan.inputs() {
+                add(input, runner.tensor(input));
+            }
+            runner.run_observed(add);
+            statistics.samples += 1;
             progress(done.fetch_add(1, Ordering::Relaxed) + 1, samples.len());
         }
         merged
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .merge(&ranges);
+            .merge(statistics);
         Ok(())
     };
     // After a failure no thread starts another sample.
@@ -200,17 +369,20 @@ pub fn calibrate(
             )
         })
     })?;
-    let mut ranges = merged.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let mut statistics = merged.into_inner().unwrap_or_else(PoisonError::into_inner);
     for index in 0..count {
-        let tensor = TensorId(index as u32);
-        let value = plan.value(tensor);
+        let value = plan.value(TensorId(index as u32));
         if let (DType::F32, Some(data)) = (value.dtype, &value.data) {
             let values: Vec<f32> = value.constant().unwrap_or_default();
             debug_assert_eq!(values.len() * 4, data.len());
-            ranges.0[index] = Range::of(&values);
+            statistics.tensors[index] = Observation {
+                range: Range::of(&values),
+                is_constant: true,
+                ..Observation::NOTHING
+            };
         }
     }
-    Ok(ranges)
+    Ok(statistics)
 }
 
 /// The plan of the float model; an error that names every operator without a kernel.

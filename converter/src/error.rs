@@ -1,5 +1,6 @@
 //! Why a model cannot be converted or judged.
 
+use bantam_model::DType;
 use bantam_model::cpu::RunError;
 
 use crate::samples::SampleError;
@@ -29,12 +30,17 @@ pub enum ConvertError {
     /// The mode needs samples and there are none.
     #[error("calibration needs at least one sample")]
     NoSamples,
+    /// A saved calibration cannot be used.
+    #[error("{0}")]
+    Calibration(String),
     /// The model is integer already, or has nothing that can be quantized.
     #[error("{0}")]
     Nothing(String),
     /// Operators that would stay float where all must be integer.
-    #[error("{} of the model's operators cannot be integer: {}", floats.len(), list(floats))]
+    #[error("{} of the model's operators cannot be {dtype}: {}", floats.len(), list(floats))]
     Float {
+        /// What all should be.
+        dtype: DType,
         /// Each with its reason.
         floats: Vec<KeptFloat>,
     },

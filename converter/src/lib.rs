@@ -20,14 +20,15 @@ pub mod verify;
 use bantam_model::Model;
 
 pub use advice::Advice;
-pub use calibrate::{Range, Ranges, Source, calibrate};
+pub use calibrate::{Part, Shard, Source, Statistics, calibrate};
 pub use compare::{Comparison, TensorError, compare};
 pub use error::{ConvertError, KeptFloat};
 pub use quantize::{Report, quantize};
-pub use recipe::{IoType, Mode, Recipe};
+pub use recipe::{CalibMethod, IoType, Mode, Recipe, RecipeError, Scheme};
+pub use traps::Watched;
 pub use verify::{Verification, VerifyError, verify};
 
-/// Converts `model` as `recipe` says; modes that need ranges take them from `samples`, run
+/// Converts `model` as `recipe` says; where that needs ranges they come from `samples`, run
 /// `threads` at a time.
 pub fn convert(
     model: &Model,
@@ -36,15 +37,12 @@ pub fn convert(
     threads: usize,
     progress: &(dyn Fn(usize, usize) + Sync),
 ) -> Result<(Model, Report), ConvertError> {
-    match recipe.mode {
-        Mode::Float => Ok((model.clone(), Report::default())),
-        Mode::Int8 | Mode::Int8Only => {
-            let samples = traps::Watched::new(samples);
-            let ranges = calibrate(model, &samples, threads, progress)?;
-            let (converted, mut report) = quantize(model, &ranges, recipe)?;
-            report.warnings.extend(samples.warnings());
-            report.warnings.extend(traps::graph(model, &ranges));
-            Ok((converted, report))
-        }
-    }
+    let samples = Watched::new(samples);
+    let statistics = match recipe.needs_samples() {
+        true => calibrate(model, &samples, recipe, threads, progress)?,
+        false => Statistics::none(model),
+    };
+    let (converted, mut report) = quantize(model, &statistics, recipe)?;
+    report.warnings.extend(samples.warnings());
+    Ok((converted, report))
 }

@@ -1,31 +1,38 @@
 //! Applies each operator's quantization rule to the graph.
 //!
-//! First every operator is judged: integer, or float with a reason (`judge`). Then tensors that
-//! must share parameters are grouped and each group gets a scale and zero point (`Params`). Last
-//! the graph is rewritten in order of execution (`Rewriter`): operators read integer or float
-//! versions of their operands, and QUANTIZE and DEQUANTIZE stand where one must become the other.
+//! First every operator is judged: integer, float with small weights, or float with a reason
+//! (`judge`). Then tensors that must share parameters are grouped and each group gets a scale and
+//! zero point (`Params`). Last the graph is rewritten in order of execution (`Rewriter`):
+//! operators read integer or float versions of their operands, and QUANTIZE and DEQUANTIZE stand
+//! where one must become the other.
 
 mod constants;
+mod encoding;
+mod import;
 mod params;
 mod rewrite;
+mod weights;
 
 use bantam_model::ops::{QuantRule, Results, Role};
 use bantam_model::{DType, Model, Node, Subgraph, TensorId};
 
-use crate::calibrate::Ranges;
+use crate::calibrate::{Ranges, Statistics, tensor_settings};
 use crate::error::{ConvertError, KeptFloat};
-use crate::recipe::{IoType, Mode, Recipe};
+use crate::recipe::{Recipe, Scheme, Settings};
+use crate::traps;
+use encoding::Width;
 use params::Params;
 use rewrite::Rewriter;
+use weights::Weights;
 
 /// What a conversion did.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Report {
     /// Operators of the float model.
     pub ops: usize,
-    /// Of these, how many compute in integers now.
+    /// Of these, how many compute in integers now, or in float with smaller constants.
     pub quantized: usize,
-    /// Those with float data that stay float.
+    /// Those with float data that stay as they were.
     pub kept_float: Vec<KeptFloat>,
     /// What the user should know and may not expect.
     pub warnings: Vec<String>,
@@ -35,41 +42,129 @@ pub struct Report {
 #[derive(Debug, Clone)]
 enum Verdict {
     /// It computes in integers.
-    Integer(QuantRule),
+    Integer(QuantRule, Width),
+    /// It computes in float with int8 weights.
+    Weights(Weights),
+    /// It computes in float with float16 constants.
+    Half,
     /// It computes in float, for this reason.
     Float(String),
     /// It has no float data.
     Untouched,
+    /// What it computes is a constant.
+    Superfluous,
 }
 
-/// Turns the float `model` into an int8 one with the parameters that `ranges` suggest.
+impl Verdict {
+    /// Its rule, if it computes in integers on activations of this width.
+    fn rule(&self, wanted: Width) -> Option<&QuantRule> {
+        match self {
+            Self::Integer(rule, width) if *width == wanted => Some(rule),
+            _ => None,
+        }
+    }
+}
+
+/// Turns the float `model` into what `recipe` says, with the parameters that `statistics` suggest.
 pub fn quantize(
     model: &Model,
-    ranges: &Ranges,
+    statistics: &Statistics,
     recipe: &Recipe,
 ) -> Result<(Model, Report), ConvertError> {
+    if !recipe.is_float() {
+        refuse_quantized(model)?;
+    }
+    let mut float = model.clone();
+    let mut report = Report::default();
+    let mut converted = Vec::new();
+    for (number, subgraph) in float.subgraphs.iter_mut().enumerate() {
+        let (mut settings, warnings) = recipe.settings(subgraph);
+        if number == 0 {
+            report.warnings.extend(warnings);
+        } else {
+            // Bodies of control flow are not calibrated.
+            let uncalibrated = settings.iter_mut().filter(|s| s.scheme.is_integer());
+            uncalibrated.for_each(|s| s.scheme = Scheme::Float);
+        }
+        if settings
+            .iter()
+            .any(|s| !matches!(s.scheme, Scheme::Float | Scheme::Float16))
+        {
+            import::widen_halves(subgraph);
+        }
+        import::add_biases(subgraph);
+        let rewritten = if number == 0 {
+            main_subgraph(subgraph, &settings, statistics, recipe, &mut report)?
+        } else {
+            body(subgraph, &settings, recipe, &mut report)
+        };
+        converted.push(rewritten);
+    }
+    if recipe.needs_samples() && model.signatures.is_empty() {
+        let nameless = "the model has no signature: callers find inputs and outputs by position";
+        report.warnings.push(nameless.into());
+    }
+    float.subgraphs = converted;
+    float.remove_unused_tensors();
+    if report.quantized == 0 && recipe.default_settings().scheme != Scheme::Float {
+        let nothing = "nothing of the model can become what was asked for; it is as it was";
+        report.warnings.push(nothing.into());
+    }
+    Ok((float, report))
+}
+
+fn refuse_quantized(model: &Model) -> Result<(), ConvertError> {
     let Some(subgraph) = model.subgraphs.first() else {
         return Err(ConvertError::Nothing("the model has no subgraph".into()));
     };
-    if let Some(tensor) = subgraph.tensors.iter().find(|t| {
+    let is_quantized = |t: &&bantam_model::Tensor| {
         matches!(t.dtype, DType::I8 | DType::U8 | DType::I16)
             && t.quantization.as_ref().is_some_and(|q| !q.scale.is_empty())
-    }) {
-        return Err(ConvertError::Nothing(format!(
+    };
+    match subgraph.tensors.iter().find(is_quantized) {
+        Some(tensor) => Err(ConvertError::Nothing(format!(
             "the model is quantized already: tensor {:?} is {} with a scale",
             tensor.name, tensor.dtype
-        )));
+        ))),
+        None => Ok(()),
     }
-    let verdicts: Vec<Verdict> = subgraph
-        .nodes
-        .iter()
-        .map(|n| judge(subgraph, n, ranges))
+}
+
+/// Quantizes the subgraph that runs.
+fn main_subgraph(
+    subgraph: &Subgraph,
+    settings: &[Settings],
+    statistics: &Statistics,
+    recipe: &Recipe,
+    report: &mut Report,
+) -> Result<Subgraph, ConvertError> {
+    let tensor_settings = tensor_settings(subgraph, recipe);
+    let is_used = |width: Width| {
+        let mut schemes = settings.iter().map(|s| Width::for_scheme(s.scheme));
+        schemes.any(|found| found == Some(width)) || width.is_edge(recipe)
+    };
+    let find = |width: Width| match is_used(width) {
+        true => statistics.ranges(subgraph, &tensor_settings, width.levels()),
+        false => Ok(Ranges::NONE),
+    };
+    let ranges = [find(Width::Int8)?, find(Width::Int16)?];
+    let of = |width: Width| &ranges[width as usize];
+    if is_used(Width::Int8) {
+        report
+            .warnings
+            .extend(traps::graph(subgraph, of(Width::Int8)));
+    }
+    let nodes = subgraph.nodes.iter().zip(settings);
+    let verdicts: Vec<Verdict> = nodes
+        .map(
+            |(node, settings)| match Width::for_scheme(settings.scheme) {
+                Some(width) => judge_integer(subgraph, node, width, of(width)),
+                None => judge_float(subgraph, node, settings, recipe),
+            },
+        )
         .collect();
-    let kept_float: Vec<KeptFloat> = subgraph
-        .nodes
-        .iter()
-        .zip(&verdicts)
-        .enumerate()
+    let kept_float: Vec<KeptFloat> = (0..)
+        .zip(subgraph.nodes.iter().zip(&verdicts))
         .filter_map(|(index, (node, verdict))| match verdict {
             Verdict::Float(reason) => Some(KeptFloat {
                 index,
@@ -83,52 +178,130 @@ pub fn quantize(
             _ => None,
         })
         .collect();
-    if recipe.mode == Mode::Int8Only && !kept_float.is_empty() {
-        return Err(ConvertError::Float { floats: kept_float });
+    if recipe.mode.is_strict() && !kept_float.is_empty() {
+        return Err(ConvertError::Float {
+            dtype: Width::for_scheme(recipe.mode.scheme()).map_or(DType::F32, Width::dtype),
+            floats: kept_float,
+        });
     }
-    let quantized = verdicts
-        .iter()
-        .filter(|v| matches!(v, Verdict::Integer(_)))
-        .count();
-    let mut warnings = Vec::new();
-    if quantized == 0 {
-        warnings.push("no operator of the model can be integer; nothing was quantized".into());
-    }
-    let params = Params::new(subgraph, &verdicts, ranges);
-    let mut converted = model.clone();
-    converted.subgraphs[0] = Rewriter::new(subgraph, &verdicts, &params, recipe).rewrite();
-    converted.remove_unused_tensors();
-    let report = Report {
-        ops: subgraph.nodes.len(),
-        quantized,
-        kept_float,
-        warnings,
-    };
-    Ok((converted, report))
+    report.kept_float = kept_float;
+    let params = Params::new(subgraph, &verdicts, of);
+    let rewriter = Rewriter::new(subgraph, &verdicts, settings, &params, recipe);
+    Ok(finish(rewriter.rewrite(), &verdicts, report))
 }
 
-fn judge(subgraph: &Subgraph, node: &Node, ranges: &Ranges) -> Verdict {
-    let is_float = |id: &TensorId| subgraph[*id].dtype == DType::F32;
-    if !node
-        .inputs
-        .iter()
-        .flatten()
-        .chain(&node.outputs)
-        .any(is_float)
-    {
-        return Verdict::Untouched;
+/// Makes the constants of a body of control flow smaller.
+fn body(
+    subgraph: &Subgraph,
+    settings: &[Settings],
+    recipe: &Recipe,
+    report: &mut Report,
+) -> Subgraph {
+    let nodes = subgraph.nodes.iter().zip(settings);
+    let verdicts: Vec<Verdict> = nodes
+        .map(|(n, s)| judge_float(subgraph, n, s, recipe))
+        .collect();
+    let ranges = Ranges::NONE;
+    let params = Params::new(subgraph, &verdicts, |_| &ranges);
+    let rewriter = Rewriter::new(subgraph, &verdicts, settings, &params, recipe);
+    finish(rewriter.rewrite_operators(), &verdicts, report)
+}
+
+fn finish(
+    (rewritten, warnings): (Subgraph, Vec<String>),
+    verdicts: &[Verdict],
+    report: &mut Report,
+) -> Subgraph {
+    for verdict in verdicts {
+        use Verdict::{Half, Integer, Superfluous, Weights};
+        report.ops += usize::from(!matches!(verdict, Superfluous));
+        report.quantized += usize::from(matches!(verdict, Integer(..) | Weights(_) | Half));
+    }
+    report.warnings.extend(warnings);
+    rewritten
+}
+
+/// Whether `node` computes or reads float32, and what it computes is not a constant.
+fn without_float_data(subgraph: &Subgraph, node: &Node) -> Option<Verdict> {
+    if import::is_superfluous(subgraph, node) {
+        return Some(Verdict::Superfluous);
+    }
+    let mut tensors = node.inputs.iter().flatten().chain(&node.outputs);
+    let has_float = tensors.any(|&id| subgraph[id].dtype == DType::F32);
+    (!has_float).then_some(Verdict::Untouched)
+}
+
+/// Judges an operator that shall compute in integers.
+fn judge_integer(subgraph: &Subgraph, node: &Node, width: Width, ranges: &Ranges) -> Verdict {
+    if let Some(verdict) = without_float_data(subgraph, node) {
+        return verdict;
     }
     let rule = match node.op.operator() {
-        Ok(operator) => operator.quant_rule(),
+        Ok(operator) => width.rule(operator),
         Err(_) => None,
     };
     let Some(rule) = rule else {
-        return Verdict::Float("there is no integer kernel for it".into());
+        return Verdict::Float(match width {
+            Width::Int8 => "there is no integer kernel for it".into(),
+            Width::Int16 => "there is no int16 kernel for it".into(),
+        });
     };
     match obstacle(subgraph, node, &rule, ranges) {
         Some(reason) => Verdict::Float(reason),
-        None => Verdict::Integer(rule),
+        None => Verdict::Integer(rule, width),
     }
+}
+
+/// Judges an operator that shall compute in float.
+fn judge_float(subgraph: &Subgraph, node: &Node, settings: &Settings, recipe: &Recipe) -> Verdict {
+    if let Some(verdict) = without_float_data(subgraph, node) {
+        return verdict;
+    }
+    match settings.scheme {
+        Scheme::Float16 => {
+            let mut inputs = node.inputs.iter().flatten();
+            match inputs.any(|&id| is_float_constant(subgraph, id)) {
+                true => Verdict::Half,
+                false => Verdict::Untouched,
+            }
+        }
+        Scheme::DynamicRange | Scheme::WeightOnly => judge_weights(subgraph, node, settings),
+        _ if recipe.is_float() => Verdict::Untouched,
+        _ => Verdict::Float("the recipe leaves it float".into()),
+    }
+}
+
+fn judge_weights(subgraph: &Subgraph, node: &Node, settings: &Settings) -> Verdict {
+    let Some(weights) = Weights::of(&node.op) else {
+        return Verdict::Untouched;
+    };
+    let operands: Vec<TensorId> = weights.given(node).map(|(_, id)| id).collect();
+    if operands.is_empty() || !operands.iter().all(|&id| is_float_constant(subgraph, id)) {
+        return Verdict::Untouched;
+    }
+    for id in operands {
+        let tensor = &subgraph[id];
+        let values = constants::values(tensor);
+        if values.len() < settings.min_elements {
+            return Verdict::Float(format!(
+                "{:?} has {} elements, fewer than {}",
+                tensor.name,
+                values.len(),
+                settings.min_elements
+            ));
+        }
+        if !values.iter().all(|v| v.is_finite()) {
+            return Verdict::Float(format!("{:?} holds NaN or infinity", tensor.name));
+        }
+    }
+    Verdict::Weights(weights)
+}
+
+/// Whether the tensor is a constant of float32 that can be made smaller.
+fn is_float_constant(subgraph: &Subgraph, id: TensorId) -> bool {
+    let tensor = &subgraph[id];
+    let visible = subgraph.outputs.contains(&id) || subgraph.inputs.contains(&id);
+    tensor.is_constant() && tensor.dtype == DType::F32 && tensor.sparsity.is_none() && !visible
 }
 
 /// Why `rule` cannot be applied to `node`, if it cannot.

@@ -5,7 +5,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use bantam_model::{DType, Model, Op};
+use bantam_model::{DType, Op, Subgraph};
 
 use crate::calibrate::{Range, Ranges, Source};
 use crate::samples::SampleError;
@@ -17,13 +17,14 @@ const FEW: usize = 10;
 const UNEQUAL: f32 = 8.0;
 
 /// Samples that are watched while they are read.
-pub(crate) struct Watched<'a, S: ?Sized> {
+pub struct Watched<'a, S: ?Sized> {
     samples: &'a S,
     first: OnceLock<u64>,
     varied: AtomicBool,
 }
 
 impl<'a, S: Source + ?Sized> Watched<'a, S> {
+    /// Watches `samples`.
     pub fn new(samples: &'a S) -> Self {
         Self {
             samples,
@@ -58,6 +59,10 @@ impl<S: Source + ?Sized> Source for Watched<'_, S> {
         self.samples.len()
     }
 
+    fn position(&self, index: usize) -> usize {
+        self.samples.position(index)
+    }
+
     fn get(&self, index: usize) -> Result<Vec<Vec<u8>>, SampleError> {
         let sample = self.samples.get(index)?;
         if !self.varied.load(Ordering::Relaxed) {
@@ -74,10 +79,7 @@ impl<S: Source + ?Sized> Source for Watched<'_, S> {
 
 /// Inputs with integers, and concatenations whose operands differ so much in range that the narrow ones keep
 /// few of their steps.
-pub(crate) fn graph(model: &Model, ranges: &Ranges) -> Vec<String> {
-    let Some(subgraph) = model.subgraphs.first() else {
-        return Vec::new();
-    };
+pub(crate) fn graph(subgraph: &Subgraph, ranges: &Ranges) -> Vec<String> {
     let mut warnings = Vec::new();
     for &input in &subgraph.inputs {
         let tensor = &subgraph[input];
@@ -87,11 +89,6 @@ pub(crate) fn graph(model: &Model, ranges: &Ranges) -> Vec<String> {
                 tensor.name, tensor.dtype
             ));
         }
-    }
-    if model.signatures.is_empty() {
-        warnings.push(
-            "the model has no signature: callers find inputs and outputs by position".to_owned(),
-        );
     }
     let widths = |range: Range| range.max.max(0.0) - range.min.min(0.0);
     for (index, node) in subgraph.nodes.iter().enumerate() {

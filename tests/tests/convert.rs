@@ -4,7 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bantam_converter::samples::{InputSpec, Preprocess, Samples};
-use bantam_converter::{ConvertError, IoType, Mode, Recipe, calibrate, compare, convert, samples};
+use bantam_converter::{
+    CalibMethod, ConvertError, IoType, Mode, Part, Recipe, Statistics, calibrate, compare, convert,
+    quantize, samples,
+};
 use bantam_model::cpu::{Options, Plan, Runner};
 use bantam_model::ops::{Concatenation, Mul, Relu};
 use bantam_model::{DType, Model, Node, Numerics, Subgraph, Tensor};
@@ -36,11 +39,19 @@ fn digits() -> (Model, Samples) {
 
 fn recipe(mode: Mode, input_type: Option<IoType>, output_type: Option<IoType>) -> Recipe {
     Recipe {
-        mode,
         input_type,
         output_type,
+        ..Recipe::new(mode)
     }
 }
+
+const METHODS: [CalibMethod; 5] = [
+    CalibMethod::MinMax,
+    CalibMethod::MovingAverage,
+    CalibMethod::Percentile,
+    CalibMethod::Mse,
+    CalibMethod::Entropy,
+];
 
 fn quiet(_: usize, _: usize) {}
 
@@ -105,8 +116,13 @@ fn signatures_and_names_survive() {
 #[test]
 fn ranges_do_not_depend_on_the_number_of_threads() {
     let (model, samples) = digits();
-    let one = calibrate(&model, &samples, 1, &quiet).unwrap();
-    assert_eq!(one, calibrate(&model, &samples, 3, &quiet).unwrap());
+    for method in METHODS {
+        let mut recipe = Recipe::default();
+        recipe.defaults.calib_method = Some(method);
+        let one = calibrate(&model, &samples, &recipe, 1, &quiet).unwrap();
+        let three = calibrate(&model, &samples, &recipe, 3, &quiet).unwrap();
+        assert_eq!(one, three, "{method:?}");
+    }
 }
 
 #[test]
@@ -184,4 +200,148 @@ fn what_is_integer_already_is_refused() {
     let (converted, _) = convert(&model, &samples, &Recipe::default(), 1, &quiet).unwrap();
     let again = convert(&converted, &samples, &Recipe::default(), 1, &quiet);
     assert!(matches!(again, Err(ConvertError::Nothing(_))));
+}
+
+#[test]
+fn merged_shards_are_one_run_to_the_byte() {
+    let (model, samples) = digits();
+    let subgraph = &model.subgraphs[0];
+    for method in METHODS {
+        let mut recipe = Recipe::default();
+        recipe.defaults.calib_method = Some(method);
+        let one = calibrate(&model, &samples, &recipe, 2, &quiet).unwrap();
+        let whole = one.to_json(subgraph);
+        let mut merged = Statistics::none(&model);
+        for shard in ["2/3", "3/3", "1/3"] {
+            let part = Part::new(&samples, shard.parse().unwrap());
+            let found = calibrate(&model, &part, &recipe, 2, &quiet).unwrap();
+            let text = found.to_json(subgraph);
+            merged.merge(Statistics::from_json(&text, subgraph).unwrap());
+        }
+        assert_eq!(merged, one, "{method:?}");
+        assert_eq!(merged.to_json(subgraph), whole, "{method:?}");
+    }
+}
+
+#[test]
+fn every_method_gives_a_good_model() {
+    let (model, samples) = digits();
+    for method in METHODS {
+        let mut recipe = Recipe::default();
+        recipe.defaults.calib_method = Some(method);
+        let (converted, _) = convert(&model, &samples, &recipe, 1, &quiet).unwrap();
+        let found = compare(&model, &converted, &samples, Numerics::Fast, &quiet).unwrap();
+        let sqnr = found.outputs[0].sqnr_db;
+        assert!(sqnr > 20.0, "{method:?}: {sqnr:.1} dB");
+    }
+}
+
+#[test]
+fn a_method_whose_data_was_not_collected_is_an_error() {
+    let (model, samples) = digits();
+    let statistics = calibrate(&model, &samples, &Recipe::default(), 1, &quiet).unwrap();
+    for method in &METHODS[1..] {
+        let mut recipe = Recipe::default();
+        recipe.defaults.calib_method = Some(*method);
+        let result = quantize(&model, &statistics, &recipe);
+        assert!(
+            matches!(result, Err(ConvertError::Calibration(_))),
+            "{method:?}"
+        );
+    }
+}
+
+#[test]
+fn statistics_of_another_model_or_broken_ones_are_refused() {
+    let (model, samples) = digits();
+    let subgraph = &model.subgraphs[0];
+    let mut recipe = Recipe::default();
+    recipe.defaults.calib_method = Some(CalibMethod::Mse);
+    let text = calibrate(&model, &samples, &recipe, 1, &quiet)
+        .unwrap()
+        .to_json(subgraph);
+    let mut other = subgraph.clone();
+    other.tensors.iter_mut().for_each(|t| t.name.push('x'));
+    let refused = |text: &str, subgraph| {
+        let result = Statistics::from_json(text, subgraph);
+        assert!(
+            matches!(result, Err(ConvertError::Calibration(_))),
+            "{result:?}"
+        );
+    };
+    refused(&text, &other);
+    refused(&text[..text.len() / 2], subgraph);
+    refused(&text.replace("\"first\":", "\"first\":9999"), subgraph);
+    refused(&text.replace("\"max\":", "\"max\":1e300,\"m\":"), subgraph);
+}
+
+#[test]
+fn every_mode_gives_the_float_models_answers() {
+    let (model, samples) = digits();
+    for (mode, least) in [
+        (Mode::Float, 100.0),
+        (Mode::Float16, 60.0),
+        (Mode::WeightOnly, 40.0),
+    ] {
+        let (converted, report) = convert(&model, &samples, &Recipe::new(mode), 1, &quiet).unwrap();
+        let read = Model::read(converted.to_bytes().into()).unwrap();
+        assert_eq!(read, converted, "{mode:?}");
+        let found = compare(&model, &converted, &samples, Numerics::Fast, &quiet).unwrap();
+        let sqnr = found.outputs[0].sqnr_db;
+        assert!(sqnr > least, "{mode:?}: {sqnr:.1} dB");
+        assert_eq!(report.quantized > 0, mode != Mode::Float, "{mode:?}");
+    }
+}
+
+#[test]
+fn float16_models_convert_like_the_float_model_of_their_values() {
+    let (model, samples) = digits();
+    let (half, _) = convert(&model, &samples, &Recipe::new(Mode::Float16), 1, &quiet).unwrap();
+    for mode in [
+        Mode::Int8,
+        Mode::Int8Only,
+        Mode::DynamicRange,
+        Mode::WeightOnly,
+    ] {
+        let (converted, report) = convert(&half, &samples, &Recipe::new(mode), 1, &quiet).unwrap();
+        let (direct, expected) = convert(&model, &samples, &Recipe::new(mode), 1, &quiet).unwrap();
+        assert_eq!(report.ops, expected.ops);
+        assert_eq!(report.quantized, expected.quantized);
+        let types = |model: &Model| -> Vec<(String, DType)> {
+            let nodes = model.subgraphs[0].nodes.iter();
+            let outputs = nodes.map(|n| (n.op.to_string(), n.outputs[0]));
+            outputs
+                .map(|(op, id)| (op, model.subgraphs[0][id].dtype))
+                .collect()
+        };
+        assert_eq!(types(&converted), types(&direct), "{mode:?}");
+    }
+    let (again, _) = convert(&half, &samples, &Recipe::new(Mode::Float16), 1, &quiet).unwrap();
+    assert_eq!(again, half);
+}
+
+#[test]
+fn entries_of_a_recipe_mix_modes_in_one_graph() {
+    let (model, samples) = digits();
+    let convolutions = "[[ops]]\nop = 'CONV_2D'\nmode = 'MODE'\n";
+    for mode in ["float", "float16", "weight-only"] {
+        let text = format!("{}min-elements = 1", convolutions.replace("MODE", mode));
+        let recipe = Recipe::from_toml(&text).unwrap();
+        let (converted, report) = convert(&model, &samples, &recipe, 1, &quiet).unwrap();
+        let floats = converted.subgraphs[0].nodes.iter().filter(|node| {
+            node.op.to_string() == "CONV_2D"
+                && converted.subgraphs[0][node.outputs[0]].dtype == DType::F32
+        });
+        assert!(floats.count() > 0, "{mode}");
+        assert_eq!(report.warnings, Vec::<String>::new());
+        let found = compare(&model, &converted, &samples, Numerics::Fast, &quiet).unwrap();
+        assert!(found.outputs[0].sqnr_db > 30.0, "{mode}");
+    }
+    let recipe =
+        Recipe::from_toml("mode = 'int8-only'\n[[ops]]\nindex = 0\nmode = 'float'").unwrap();
+    let result = convert(&model, &samples, &recipe, 1, &quiet);
+    assert!(matches!(result, Err(ConvertError::Float { floats, .. }) if floats.len() == 1));
+    let recipe = Recipe::from_toml("[[ops]]\nop = 'CONV2D'\nmode = 'float'").unwrap();
+    let (_, report) = convert(&model, &samples, &recipe, 1, &quiet).unwrap();
+    assert_eq!(report.warnings, ["entry 0 of the recipe fits no operator"]);
 }

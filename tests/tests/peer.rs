@@ -1,4 +1,5 @@
-//! Converted models in LiteRT: all three of its kernel sets load them, and compute what we do.
+//! Converted models in LiteRT: all three of its kernel sets load them, in every mode, and compute
+//! what we do, or what the float model does.
 //!
 //! Needs a Python with ai-edge-litert and numpy, named by `BANTAM_PYTHON`.
 
@@ -11,15 +12,10 @@ use bantam_converter::samples::{ElementType, write_npz};
 use bantam_converter::{IoType, Mode, Recipe, convert};
 use bantam_model::cpu::{Options, Plan, Runner};
 use bantam_model::{DType, Model, Numerics};
-use bantam_tests::{Array, arrays, cases};
+use bantam_tests::{Array, Case, arrays, cases};
 
 /// What LiteRT itself cannot load, float or converted, by a part of the name, the kernels, and why.
 const EXCEPTIONS: &[(&str, &str, &str)] = &[
-    (
-        "conv_2d_3x3_no_bias",
-        "",
-        "LiteRT has no convolution without a bias",
-    ),
     (
         "strided_slice_ellipsis",
         "reference",
@@ -92,16 +88,16 @@ fn litert(folder: &Path, trials: &[Trial]) -> BTreeMap<String, Result<Vec<Array>
     for trial in trials {
         let path = folder.join(&trial.name);
         trial.model.save(&path.with_extension("tflite")).unwrap();
-        let plan = Plan::new(&trial.model, &Options::default()).unwrap();
+        let subgraph = &trial.model.subgraphs[0];
         let names: Vec<String> = (0..trial.inputs.len()).map(|i| i.to_string()).collect();
-        let inputs = names.iter().zip(&trial.inputs).zip(plan.inputs());
+        let inputs = names.iter().zip(&trial.inputs).zip(&subgraph.inputs);
         let tensors: Vec<_> = inputs
             .map(|((name, bytes), &id)| {
-                let value = plan.value(id);
+                let tensor = &subgraph[id];
                 (
                     name.as_str(),
-                    &value.shape[..],
-                    element_type(value.dtype),
+                    &tensor.shape[..],
+                    element_type(tensor.dtype),
                     &bytes[..],
                 )
             })
@@ -129,6 +125,11 @@ fn litert(folder: &Path, trials: &[Trial]) -> BTreeMap<String, Result<Vec<Array>
     answers
 }
 
+fn floats(array: &Array) -> Vec<f32> {
+    let chunks = array.bytes.as_chunks().0.iter();
+    chunks.map(|&b| f32::from_ne_bytes(b)).collect()
+}
+
 /// Whether integer outputs agree within `steps`, float ones within 1e-5 of the largest.
 fn agree(dtype: DType, ours: &Array, theirs: &Array, steps: i32) -> bool {
     if ours.shape != theirs.shape || ours.bytes.len() != theirs.bytes.len() {
@@ -137,14 +138,6 @@ fn agree(dtype: DType, ours: &Array, theirs: &Array, steps: i32) -> bool {
     let pairs = ours.bytes.iter().zip(&theirs.bytes);
     match dtype {
         DType::F32 => {
-            let floats = |a: &Array| -> Vec<f32> {
-                a.bytes
-                    .as_chunks()
-                    .0
-                    .iter()
-                    .map(|&b| f32::from_ne_bytes(b))
-                    .collect()
-            };
             let (ours, theirs) = (floats(ours), floats(theirs));
             let largest = theirs.iter().fold(1e-12f32, |m, v| m.max(v.abs()));
             ours.iter()
@@ -161,28 +154,34 @@ fn agree(dtype: DType, ours: &Array, theirs: &Array, steps: i32) -> bool {
     }
 }
 
-/// Converts every float case, calibrated on its own inputs, to int8 with int8 inputs and outputs.
-fn converted_cases() -> Vec<Trial> {
-    let recipe = Recipe {
-        mode: Mode::Int8,
-        input_type: Some(IoType::I8),
-        output_type: Some(IoType::I8),
-    };
+/// The float cases.
+fn float_cases() -> Vec<Case> {
+    let mut cases = cases().unwrap();
+    cases.retain(|case| case.name.ends_with("_f32"));
+    cases
+}
+
+/// Converts `case`, calibrated on its own inputs; `None` where nothing of it becomes what the
+/// recipe says, or the float model has no kernel here.
+fn converted(case: &Case, recipe: &Recipe) -> Option<Model> {
+    let float = Model::open(&case.model).unwrap();
+    let sample: Vec<Vec<u8>> = case.inputs.iter().map(|i| i.bytes.clone()).collect();
+    let (model, report) = convert(&float, &[sample][..], recipe, 1, &|_, _| {}).ok()?;
+    (report.quantized > 0).then_some(model)
+}
+
+/// Every float case as int8 with int8 inputs and outputs.
+fn int8_cases(recipe: &Recipe) -> Vec<Trial> {
     let mut trials = Vec::new();
-    for case in cases().unwrap() {
-        if !case.name.ends_with("_f32") {
-            continue;
-        }
-        let float = Model::open(&case.model).unwrap();
-        let sample: Vec<Vec<u8>> = case.inputs.iter().map(|i| i.bytes.clone()).collect();
-        let Ok((model, _)) = convert(&float, &[sample.clone()][..], &recipe, 1, &|_, _| {}) else {
+    for case in float_cases() {
+        let Some(model) = converted(&case, recipe) else {
             continue;
         };
         // A quarter of the float bytes are as good as random as int8.
         let plan = Plan::new(&model, &Options::default()).unwrap();
-        let inputs = sample.iter().zip(plan.inputs()).map(|(bytes, &id)| {
+        let inputs = case.inputs.iter().zip(plan.inputs()).map(|(array, &id)| {
             let value = plan.value(id);
-            bytes[..value.dtype.byte_len(&value.shape).unwrap()].to_vec()
+            array.bytes[..value.dtype.byte_len(&value.shape).unwrap()].to_vec()
         });
         trials.push(Trial {
             name: case.name.replace('/', "-"),
@@ -193,10 +192,13 @@ fn converted_cases() -> Vec<Trial> {
     trials
 }
 
-#[test]
-#[ignore = "needs LiteRT: BANTAM_PYTHON names a Python with ai-edge-litert and numpy"]
-fn converted_operators_load_everywhere_and_agree() {
-    let trials = converted_cases();
+fn is_excepted(name: &str, kernels: &str) -> bool {
+    let mut exceptions = EXCEPTIONS.iter();
+    exceptions.any(|(part, set, _)| name.contains(part) && (set.is_empty() || *set == kernels))
+}
+
+fn int8_agrees(recipe: &Recipe) {
+    let trials = int8_cases(recipe);
     assert!(trials.len() > 100, "only {} cases convert", trials.len());
     let folder = tempfile::tempdir().unwrap();
     let answers = litert(folder.path(), &trials);
@@ -207,10 +209,7 @@ fn converted_operators_load_everywhere_and_agree() {
             ("optimized", Numerics::Fast, 2),
             ("xnnpack", Numerics::Fast, 2),
         ] {
-            let excepted = |(name, set, _): &(&str, &str, &str)| {
-                trial.name.contains(name) && (set.is_empty() || *set == kernels)
-            };
-            if EXCEPTIONS.iter().any(excepted) {
+            if is_excepted(&trial.name, kernels) {
                 continue;
             }
             match &answers[&format!("{} {kernels}", trial.name)] {
@@ -241,4 +240,109 @@ fn converted_operators_load_everywhere_and_agree() {
         trials.len(),
         failures.join("\n")
     );
+}
+
+#[test]
+#[ignore = "needs LiteRT: BANTAM_PYTHON names a Python with ai-edge-litert and numpy"]
+fn int8_operators_load_everywhere_and_agree() {
+    int8_agrees(&Recipe {
+        input_type: Some(IoType::I8),
+        output_type: Some(IoType::I8),
+        ..Recipe::new(Mode::Int8)
+    });
+}
+
+#[test]
+#[ignore = "needs LiteRT: BANTAM_PYTHON names a Python with ai-edge-litert and numpy"]
+fn int8_operators_with_one_scale_load_everywhere_and_agree() {
+    let text = "input-type = 'int8'\noutput-type = 'int8'\n[defaults]\nweights = 'per-tensor'";
+    int8_agrees(&Recipe::from_toml(text).unwrap());
+}
+
+/// Every float case in `mode`, with float inputs and outputs: LiteRT loads it everywhere, and its
+/// answers are within `tolerance` of the largest of the float model's.
+fn stays_near_float(mode: Mode, least: usize, tolerance: f32) {
+    let mut recipe = Recipe::new(mode);
+    recipe.defaults.min_elements = Some(1);
+    let mut trials = Vec::new();
+    let mut references = Vec::new();
+    for case in float_cases() {
+        // After a clamp there is nothing to measure the noise by.
+        if ["relu6_f32", "relu_n1"]
+            .iter()
+            .any(|clamp| case.name.contains(clamp))
+        {
+            continue;
+        }
+        let Some(model) = converted(&case, &recipe) else {
+            continue;
+        };
+        trials.push(Trial {
+            name: case.name.replace('/', "-"),
+            inputs: case.inputs.iter().map(|i| i.bytes.clone()).collect(),
+            model,
+        });
+        references.push(case.optimized);
+    }
+    assert!(trials.len() >= least, "only {} cases convert", trials.len());
+    let folder = tempfile::tempdir().unwrap();
+    let answers = litert(folder.path(), &trials);
+    let mut failures = Vec::new();
+    for (trial, reference) in trials.iter().zip(&references) {
+        for kernels in ["reference", "optimized", "xnnpack"] {
+            if is_excepted(&trial.name, kernels) {
+                continue;
+            }
+            match &answers[&format!("{} {kernels}", trial.name)] {
+                Err(reason) => failures.push(format!("{}: {kernels}: {reason}", trial.name)),
+                Ok(theirs) => {
+                    let pairs = theirs.iter().zip(reference);
+                    if pairs.clone().any(|(a, b)| !is_near(a, b, tolerance)) {
+                        failures.push(format!("{}: {kernels} is far off", trial.name));
+                    }
+                }
+            }
+        }
+    }
+    assert!(
+        failures.is_empty(),
+        "{} of {}:\n{}",
+        failures.len(),
+        trials.len(),
+        failures.join("\n")
+    );
+}
+
+/// Whether no float is further from its reference than `tolerance` times the largest of these.
+fn is_near(ours: &Array, reference: &Array, tolerance: f32) -> bool {
+    let (ours, reference) = (floats(ours), floats(reference));
+    let finite = reference.iter().filter(|v| v.is_finite());
+    let largest = finite.fold(1e-6f32, |m, v| m.max(v.abs()));
+    let mut pairs = ours.iter().zip(&reference);
+    ours.len() == reference.len()
+        && pairs.all(|(a, b)| a == b || !b.is_finite() || (a - b).abs() <= tolerance * largest)
+}
+
+#[test]
+#[ignore = "needs LiteRT: BANTAM_PYTHON names a Python with ai-edge-litert and numpy"]
+fn dynamic_range_operators_load_everywhere() {
+    stays_near_float(Mode::DynamicRange, 15, 0.03);
+}
+
+#[test]
+#[ignore = "needs LiteRT: BANTAM_PYTHON names a Python with ai-edge-litert and numpy"]
+fn weight_only_operators_load_everywhere() {
+    stays_near_float(Mode::WeightOnly, 15, 0.02);
+}
+
+#[test]
+#[ignore = "needs LiteRT: BANTAM_PYTHON names a Python with ai-edge-litert and numpy"]
+fn float16_operators_load_everywhere() {
+    stays_near_float(Mode::Float16, 20, 2e-3);
+}
+
+#[test]
+#[ignore = "needs LiteRT: BANTAM_PYTHON names a Python with ai-edge-litert and numpy"]
+fn int16_operators_load_everywhere() {
+    stays_near_float(Mode::Int16x8, 0, 0.02);
 }

@@ -1,7 +1,9 @@
 //! Weights, biases and other constants as integers.
 
-use bantam_model::quant::PerTensor;
 use bantam_model::{DType, Quantization, Tensor};
+use half::f16;
+
+use super::encoding::{Encoding, Width};
 
 /// Weights use -127 to 127, so that they are symmetric.
 const WEIGHT_MAX: f32 = 127.0;
@@ -22,14 +24,34 @@ pub(super) fn values(tensor: &Tensor) -> Vec<f32> {
         .collect()
 }
 
-/// A constant operand as int8 with `params`.
-pub(super) fn activation(tensor: &Tensor, params: PerTensor) -> Tensor {
-    let bytes: Vec<u8> = values(tensor)
-        .into_iter()
-        .map(|v| params.quantize(v, -128, 127) as i8 as u8)
-        .collect();
-    Tensor::constant(tensor.name.clone(), DType::I8, tensor.shape.clone(), bytes)
-        .quantized(params.into())
+/// A constant operand in `encoding`.
+pub(super) fn activation(tensor: &Tensor, encoding: Encoding) -> Tensor {
+    let (dtype, quantization) = encoding.describe();
+    let bytes = encoding.encode(&values(tensor));
+    Tensor {
+        quantization,
+        ..Tensor::constant(tensor.name.clone(), dtype, tensor.shape.clone(), bytes)
+    }
+}
+
+/// A constant as float16, and how many of its finite values are beyond that type's range and
+/// became the largest that it has.
+pub(super) fn half(tensor: &Tensor) -> (Tensor, usize) {
+    let largest = f16::MAX.to_f32();
+    let mut clamped = 0;
+    let mut convert = |v: f32| {
+        let beyond = v.is_finite() && v.abs() > largest;
+        clamped += usize::from(beyond);
+        let v = if beyond {
+            v.clamp(-largest, largest)
+        } else {
+            v
+        };
+        f16::from_f32(v).to_le_bytes()
+    };
+    let bytes: Vec<u8> = values(tensor).into_iter().flat_map(&mut convert).collect();
+    let half = Tensor::constant(tensor.name.clone(), DType::F16, tensor.shape.clone(), bytes);
+    (half, clamped)
 }
 
 /// The scales of weights: one for each index of `axis`, or one.
@@ -73,20 +95,25 @@ pub(super) fn weights(tensor: &Tensor, axis: Option<usize>, scales: &[f32]) -> T
         .quantized(Quantization::symmetric(scales.to_vec(), axis.unwrap_or(0)))
 }
 
-/// A bias as int32 in the scale of the accumulator.
-pub(super) fn bias(tensor: &Tensor, input_scale: f32, weight_scales: &[f32]) -> Tensor {
+/// A bias in the scale of the accumulator.
+pub(super) fn bias(
+    tensor: &Tensor,
+    input_scale: f32,
+    weight_scales: &[f32],
+    width: Width,
+) -> Tensor {
     let scales: Vec<f32> = weight_scales.iter().map(|w| input_scale * w).collect();
-    let quantize = |(index, value): (usize, f32)| {
+    let steps = |(index, value): (usize, f32)| {
         let scale = f64::from(*scales.get(index).unwrap_or(&scales[0]));
-        let steps = (f64::from(value) / scale).round();
-        (steps.clamp(f64::from(i32::MIN), f64::from(i32::MAX)) as i32).to_le_bytes()
+        (f64::from(value) / scale).round()
     };
-    let bytes: Vec<u8> = values(tensor)
-        .into_iter()
-        .enumerate()
-        .flat_map(quantize)
-        .collect();
-    Tensor::constant(tensor.name.clone(), DType::I32, tensor.shape.clone(), bytes)
+    let steps = values(tensor).into_iter().enumerate().map(steps);
+    let dtype = width.bias_dtype();
+    let bytes: Vec<u8> = match dtype {
+        DType::I64 => steps.flat_map(|s| (s as i64).to_le_bytes()).collect(),
+        _ => steps.flat_map(|s| (s as i32).to_le_bytes()).collect(),
+    };
+    Tensor::constant(tensor.name.clone(), dtype, tensor.shape.clone(), bytes)
         .quantized(Quantization::symmetric(scales, 0))
 }
 
@@ -140,11 +167,37 @@ mod tests {
     }
 
     #[test]
+    fn float16_clamps_what_is_finite_only() {
+        let (half, clamped) = half(&constant(&[4], &[1e6, -7e4, f32::NEG_INFINITY, 0.1]));
+        let values: Vec<f16> = half
+            .data
+            .unwrap()
+            .as_chunks()
+            .0
+            .iter()
+            .map(|&b| f16::from_le_bytes(b))
+            .collect();
+        assert_eq!(
+            values,
+            [f16::MAX, f16::MIN, f16::NEG_INFINITY, f16::from_f32(0.1)]
+        );
+        assert_eq!(clamped, 2);
+    }
+
+    #[test]
+    fn int16_bias_has_64_bits() {
+        let quantized = bias(&constant(&[1], &[1e6]), 1e-5, &[1e-3], Width::Int16);
+        assert_eq!(quantized.dtype, DType::I64);
+        let steps = i64::from_le_bytes(quantized.data.unwrap()[..].try_into().unwrap());
+        assert!((steps - 100_000_000_000_000).abs() < 10_000_000, "{steps}");
+    }
+
+    #[test]
     fn large_bias_raises_the_scale_of_its_channel_only() {
         let mut scales = [1e-8, 1e-3];
         raise_for_bias(&mut scales, &constant(&[2], &[100.0, 100.0]), 1e-3);
         assert!(scales[0] > 9e-5 && scales[1] == 1e-3);
-        let quantized = bias(&constant(&[2], &[100.0, 0.0]), 1e-3, &scales);
+        let quantized = bias(&constant(&[2], &[100.0, 0.0]), 1e-3, &scales, Width::Int8);
         let first = i32::from_le_bytes(quantized.data.unwrap()[..4].try_into().unwrap());
         assert!((first - i32::MAX / 2).abs() < 100, "{first}");
     }

@@ -2,18 +2,52 @@
 
 use bantam_model::ops::Results;
 use bantam_model::quant::PerTensor;
-use bantam_model::{DType, Subgraph, TensorId};
+use bantam_model::{Subgraph, TensorId};
 
+use super::encoding::{Encoding, Width};
 use super::{Verdict, activations};
 use crate::calibrate::{Range, Ranges};
 
-/// The int8 scale and zero point of every float tensor that an integer operator reads or writes.
+/// The scale and zero point, in each width, of every float tensor that an integer operator reads
+/// or writes.
+pub(super) struct Params {
+    int8: Groups,
+    int16: Groups,
+}
+
+impl Params {
+    pub fn new<'a>(
+        subgraph: &Subgraph,
+        verdicts: &[Verdict],
+        ranges: impl Fn(Width) -> &'a Ranges,
+    ) -> Self {
+        let groups = |width| Groups::new(subgraph, verdicts, ranges(width), width);
+        Self {
+            int8: groups(Width::Int8),
+            int16: groups(Width::Int16),
+        }
+    }
+
+    /// How `tensor` is encoded in `width`.
+    pub fn get(&self, tensor: TensorId, width: Width) -> Encoding {
+        let groups = match width {
+            Width::Int8 => &self.int8,
+            Width::Int16 => &self.int16,
+        };
+        Encoding {
+            width,
+            params: groups.get(tensor, width),
+        }
+    }
+}
+
+/// The parameters in one width.
 ///
 /// Tensors around an operator that demands equal parameters form a group, found by union-find;
 /// a group has the range of all its members, or the fixed parameters of one of them. An operand
 /// that would lose more than [`COARSEST`] by it and that others read too stays out: it is
 /// requantized on its way in, so that a skip connection does not coarsen what it skips.
-pub(super) struct Params {
+struct Groups {
     parent: Vec<usize>,
     range: Vec<Range>,
     fixed: Vec<Option<PerTensor>>,
@@ -22,8 +56,8 @@ pub(super) struct Params {
 /// How many times coarser a shared scale may make an operand that others read as well.
 const COARSEST: f32 = 2.0;
 
-impl Params {
-    pub fn new(subgraph: &Subgraph, verdicts: &[Verdict], ranges: &Ranges) -> Self {
+impl Groups {
+    fn new(subgraph: &Subgraph, verdicts: &[Verdict], ranges: &Ranges, width: Width) -> Self {
         let count = subgraph.tensors.len();
         let mut params = Self {
             parent: (0..count).collect(),
@@ -31,7 +65,7 @@ impl Params {
             fixed: vec![None; count],
         };
         for (node, verdict) in subgraph.nodes.iter().zip(verdicts) {
-            let Verdict::Integer(rule) = verdict else {
+            let Some(rule) = verdict.rule(width) else {
                 continue;
             };
             if let Results::Fixed(fixed) = rule.results {
@@ -42,7 +76,7 @@ impl Params {
         }
         let shared = shared(subgraph);
         for (node, verdict) in subgraph.nodes.iter().zip(verdicts) {
-            let Verdict::Integer(rule) = verdict else {
+            let Some(rule) = verdict.rule(width) else {
                 continue;
             };
             if rule.results != Results::SameAsInputs {
@@ -63,10 +97,10 @@ impl Params {
             let all_alike = values
                 .windows(2)
                 .all(|pair| params.fixed_of(pair[0]) == params.fixed_of(pair[1]));
-            let widest = values.iter().map(|&id| step(ranges.get(id)));
+            let widest = values.iter().map(|&id| step(ranges.get(id), width));
             let widest = widest.fold(0.0, f32::max);
             for &value in &values {
-                let suffers = widest > COARSEST * step(ranges.get(value));
+                let suffers = widest > COARSEST * step(ranges.get(value), width);
                 if suffers && shared[value.index()] {
                     continue;
                 }
@@ -83,12 +117,11 @@ impl Params {
         params
     }
 
-    /// The int8 parameters of `tensor`.
-    pub fn get(&self, tensor: TensorId) -> PerTensor {
+    fn get(&self, tensor: TensorId, width: Width) -> PerTensor {
         let root = self.find(tensor.index());
         self.fixed[root].unwrap_or_else(|| {
             let range = self.range[root];
-            PerTensor::from_range(range.min, range.max, DType::I8)
+            width.cover(range.min, range.max)
         })
     }
 
@@ -122,9 +155,9 @@ impl Params {
     }
 }
 
-/// The int8 scale that covers `range`.
-fn step(range: Range) -> f32 {
-    PerTensor::from_range(range.min, range.max, DType::I8).scale
+/// The scale that covers `range`.
+fn step(range: Range, width: Width) -> f32 {
+    PerTensor::from_range(range.min, range.max, width.dtype()).scale
 }
 
 /// Whether more than one reader sees each tensor; the caller of the model is one.

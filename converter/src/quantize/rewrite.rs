@@ -1,44 +1,51 @@
-//! The new graph: integer operators, and QUANTIZE and DEQUANTIZE where integer meets float.
+//! The new graph: integer operators, small constants, and QUANTIZE and DEQUANTIZE where integer
+//! meets float.
 
 use std::collections::HashMap;
 
 use bantam_model::ops::{Dequantize, Op, QuantRule, Quantize, Results, Role};
 use bantam_model::quant::PerTensor;
-use bantam_model::{DType, Node, Quantization, Subgraph, Tensor, TensorId};
+use bantam_model::{DType, Node, Subgraph, Tensor, TensorId};
 
-use super::{IoType, Params, Recipe, Verdict, constants};
-
-/// An int8 form of a tensor, told apart by its parameters.
-type Form = (TensorId, u32, i32);
+use super::encoding::{Encoding, Width};
+use super::weights::{Int8Kernel, Weights};
+use super::{Params, Verdict, constants, is_float_constant};
+use crate::recipe::{Granularity, IoType, Recipe, Scheme, Settings};
 
 pub(super) struct Rewriter<'a> {
     /// The float graph.
     float: &'a Subgraph,
     verdicts: &'a [Verdict],
+    settings: &'a [Settings],
     params: &'a Params,
     recipe: &'a Recipe,
     /// The graph that is built; tensors of the float graph keep their ids.
     out: Subgraph,
-    /// For a tensor that is computed in integers: its int8 form.
-    native: HashMap<TensorId, (TensorId, PerTensor)>,
-    /// Int8 forms that a QUANTIZE makes, and constants.
-    forms: HashMap<Form, TensorId>,
-    /// Float forms that a DEQUANTIZE makes.
+    /// For a tensor that is computed in integers: its integer form.
+    native: HashMap<TensorId, (TensorId, Encoding)>,
+    /// Integer forms that a QUANTIZE makes, and constants.
+    forms: HashMap<(TensorId, (Width, u32, i32)), TensorId>,
+    /// Float forms that a DEQUANTIZE makes, by what it reads.
     floats: HashMap<TensorId, TensorId>,
-    /// Weights, by their float form, axis and scales.
+    /// Int8 weights, by their float form, axis and scales.
     weights: HashMap<(TensorId, Option<usize>, Vec<u32>), TensorId>,
+    /// Float16 constants, by their float form.
+    halves: HashMap<TensorId, TensorId>,
+    warnings: Vec<String>,
 }
 
 impl<'a> Rewriter<'a> {
     pub fn new(
         float: &'a Subgraph,
         verdicts: &'a [Verdict],
+        settings: &'a [Settings],
         params: &'a Params,
         recipe: &'a Recipe,
     ) -> Self {
         Self {
             float,
             verdicts,
+            settings,
             params,
             recipe,
             out: Subgraph {
@@ -49,42 +56,57 @@ impl<'a> Rewriter<'a> {
             forms: HashMap::new(),
             floats: HashMap::new(),
             weights: HashMap::new(),
+            halves: HashMap::new(),
+            warnings: Vec::new(),
         }
     }
 
-    pub fn rewrite(mut self) -> Subgraph {
+    /// The whole graph, and what the user should know.
+    pub fn rewrite(mut self) -> (Subgraph, Vec<String>) {
         self.inputs();
-        for (node, verdict) in self.float.nodes.iter().zip(self.verdicts) {
+        self.operators();
+        self.outputs();
+        (self.out, self.warnings)
+    }
+
+    /// The same without a change of the inputs' and outputs' types.
+    pub fn rewrite_operators(mut self) -> (Subgraph, Vec<String>) {
+        self.operators();
+        (self.out, self.warnings)
+    }
+
+    fn operators(&mut self) {
+        let nodes = self.float.nodes.iter().zip(self.verdicts);
+        for ((node, verdict), settings) in nodes.zip(self.settings) {
             match verdict {
-                Verdict::Integer(rule) => self.integer(node, rule),
-                Verdict::Float(_) | Verdict::Untouched => self.other(node),
+                Verdict::Integer(rule, width) => self.integer(node, rule, *width, settings),
+                Verdict::Weights(weights) => self.small_weights(node, *weights, settings),
+                Verdict::Half => self.half_constants(node),
+                Verdict::Float(_) | Verdict::Untouched => self.other(node.clone()),
+                Verdict::Superfluous => {}
             }
         }
-        self.outputs();
-        self.out
     }
 
     /// Gives the inputs the type that the recipe asks for.
     fn inputs(&mut self) {
-        let unsigned = match self.recipe.input_type() {
-            IoType::F32 => return,
-            IoType::I8 => false,
-            IoType::U8 => true,
+        let input_type = self.recipe.input_type();
+        let Some(width) = Width::of_edge(input_type) else {
+            return;
         };
         for &input in &self.float.inputs {
             let seen = self.native.contains_key(&input);
             if self.float[input].dtype != DType::F32 || seen || self.float[input].is_constant() {
                 continue;
             }
-            let params = self.params.get(input);
-            if unsigned {
-                let inner = self.add(input, "_int8", params);
-                self.out[input].dtype = DType::U8;
-                self.out[input].quantization = Some(shifted(params).into());
+            let encoding = self.params.get(input, width);
+            if input_type == IoType::U8 {
+                let inner = self.add(input, encoding);
+                self.become_unsigned(input, encoding.params);
                 self.push(Quantize, input, inner);
-                self.native.insert(input, (inner, params));
+                self.native.insert(input, (inner, encoding));
             } else {
-                self.become_int8(input, params);
+                self.become_integer(input, encoding);
             }
         }
     }
@@ -99,100 +121,107 @@ impl<'a> Rewriter<'a> {
             if self.float[output].dtype != DType::F32 || self.float.inputs.contains(&output) {
                 continue;
             }
-            match (self.native.get(&output).copied(), output_type) {
-                (Some((inner, _)), IoType::F32) => self.push(Dequantize, inner, output),
-                (Some((inner, params)), IoType::U8) => {
-                    self.out[output].dtype = DType::U8;
-                    self.out[output].quantization = Some(shifted(params).into());
+            match (
+                self.native.get(&output).copied(),
+                Width::of_edge(output_type),
+            ) {
+                (Some((inner, _)), None) => self.push(Dequantize, inner, output),
+                (Some((inner, _)), Some(_)) if inner == output => {}
+                (Some(_), Some(width)) => {
+                    let encoding = self.params.get(output, width);
+                    let inner = match output_type {
+                        IoType::U8 => {
+                            let signed = self.operand(output, encoding);
+                            self.become_unsigned(output, encoding.params);
+                            signed
+                        }
+                        _ => {
+                            let (inner, _) = self.native[&output];
+                            self.become_integer(output, encoding);
+                            inner
+                        }
+                    };
                     self.push(Quantize, inner, output);
                 }
-                (Some(_), IoType::I8) | (None, IoType::F32) => {}
-                (None, IoType::I8 | IoType::U8) => self.quantize_float_output(output, output_type),
+                (None, None) => {}
+                (None, Some(width)) => {
+                    self.quantize_float_output(output, self.params.get(output, width));
+                }
             }
         }
     }
 
     /// An output that a float operator computes: that operator and all readers use a new tensor.
-    fn quantize_float_output(&mut self, output: TensorId, output_type: IoType) {
-        let params = self.params.get(output);
-        let inner = self.add_tensor(Tensor {
-            name: format!("{}_float", self.float[output].name),
-            ..self.float[output].clone()
-        });
+    fn quantize_float_output(&mut self, output: TensorId, encoding: Encoding) {
+        let inner = self.add_float(output);
         for node in &mut self.out.nodes {
             let ids = node.inputs.iter_mut().flatten().chain(&mut node.outputs);
             ids.filter(|id| **id == output).for_each(|id| *id = inner);
         }
-        let (dtype, params) = match output_type {
-            IoType::U8 => (DType::U8, shifted(params)),
-            _ => (DType::I8, params),
-        };
-        self.out[output].dtype = dtype;
-        self.out[output].quantization = Some(params.into());
+        match self.recipe.output_type() {
+            IoType::U8 => self.become_unsigned(output, encoding.params),
+            _ => self.become_integer(output, encoding),
+        }
         self.push(Quantize, inner, output);
     }
 
-    fn integer(&mut self, node: &Node, rule: &QuantRule) {
-        let mut inputs = node.inputs.clone();
+    fn integer(&mut self, node: &Node, rule: &QuantRule, width: Width, settings: &Settings) {
+        let mut new = node.clone();
         let mut scales: Option<Vec<f32>> = None;
         for (index, input) in node.inputs.iter().enumerate() {
             let Some(id) = *input else { continue };
-            inputs[index] = Some(match rule.role(index) {
+            new.inputs[index] = Some(match rule.role(index) {
                 Role::Plain => id,
-                Role::Activation => self.operand(id, self.wanted(node, rule, id)),
+                Role::Activation => self.operand(id, self.wanted(node, rule, width, id)),
                 Role::Weights { axis } => {
-                    let found = self.weight_scales(node, rule, index, axis);
+                    let axis = settings.weights.axis(axis);
+                    let mut found = constants::weight_scales(&self.float[id], axis);
+                    if width == Width::Int8 {
+                        self.raise_for_biases(node, rule, index, &mut found);
+                    }
                     let weights = self.weights(id, axis, &found);
                     scales = Some(found);
                     weights
                 }
                 Role::Bias { input, .. } => {
-                    let input = node.input(input).map_or(1.0, |i| self.params.get(i).scale);
+                    let scale = |i| self.params.get(i, width).params.scale;
+                    let input = node.input(input).map_or(1.0, scale);
                     let scales = scales.as_deref().unwrap_or(&[1.0]);
-                    self.add_tensor(constants::bias(&self.float[id], input, scales))
+                    if width == Width::Int16 {
+                        new.op.set_quantized_bias_type(width.bias_dtype());
+                    }
+                    let bias = constants::bias(&self.float[id], input, scales, width);
+                    self.out.add_tensor(bias)
                 }
             });
         }
-        let outputs = node.outputs.iter().map(|&output| match rule.results {
-            Results::Plain => output,
-            _ => self.result(output),
-        });
-        let outputs = outputs.collect();
-        self.out.nodes.push(Node {
-            inputs,
-            outputs,
-            ..node.clone()
-        });
+        for output in &mut new.outputs {
+            if rule.results != Results::Plain {
+                *output = self.result(*output, width);
+            }
+        }
+        self.out.nodes.push(new);
     }
 
-    /// The parameters with which `node` must read the activation `id`.
-    fn wanted(&self, node: &Node, rule: &QuantRule, id: TensorId) -> PerTensor {
+    /// The encoding in which `node` must read the activation `id`.
+    fn wanted(&self, node: &Node, rule: &QuantRule, width: Width, id: TensorId) -> Encoding {
         match (rule.results, node.outputs.first()) {
-            (Results::SameAsInputs, Some(&output)) => self.params.get(output),
-            _ => self.params.get(id),
+            (Results::SameAsInputs, Some(&output)) => self.params.get(output, width),
+            _ => self.params.get(id, width),
         }
     }
 
-    /// The scales of the weights at `index`, high enough for the node's bias.
-    fn weight_scales(
-        &self,
-        node: &Node,
-        rule: &QuantRule,
-        index: usize,
-        axis: Option<usize>,
-    ) -> Vec<f32> {
-        let weights = &self.float[node.inputs[index].expect("the operand is given")];
-        let mut scales = constants::weight_scales(weights, axis);
+    /// Raises the scales of the weights at `index` so that int32 holds the node's bias.
+    fn raise_for_biases(&self, node: &Node, rule: &QuantRule, index: usize, scales: &mut [f32]) {
         for (at, bias) in node.inputs.iter().enumerate() {
             if let (Some(bias), Role::Bias { input, weights }) = (*bias, rule.role(at))
                 && weights == index
                 && let Some(input) = node.input(input)
             {
-                let input_scale = self.params.get(input).scale;
-                constants::raise_for_bias(&mut scales, &self.float[bias], input_scale);
+                let input_scale = self.params.get(input, Width::Int8).params.scale;
+                constants::raise_for_bias(scales, &self.float[bias], input_scale);
             }
         }
-        scales
     }
 
     fn weights(&mut self, id: TensorId, axis: Option<usize>, scales: &[f32]) -> TensorId {
@@ -200,27 +229,29 @@ impl<'a> Rewriter<'a> {
         if let Some(&known) = self.weights.get(&key) {
             return known;
         }
-        let new = self.add_tensor(constants::weights(&self.float[id], axis, scales));
+        let weights = constants::weights(&self.float[id], axis, scales);
+        let new = self.out.add_tensor(weights);
         self.weights.insert(key, new);
         new
     }
 
-    /// The int8 form of `id` with `params`: the one it is computed in, or a requantized one.
-    fn operand(&mut self, id: TensorId, params: PerTensor) -> TensorId {
+    /// The form of `id` in `encoding`: the one it is computed in, or a requantized one.
+    fn operand(&mut self, id: TensorId, encoding: Encoding) -> TensorId {
         let native = self.native.get(&id).copied();
         if let Some((native, own)) = native
-            && own == params
+            && own == encoding
         {
             return native;
         }
-        let form = (id, params.scale.to_bits(), params.zero_point);
+        let form = (id, encoding.key());
         if let Some(&known) = self.forms.get(&form) {
             return known;
         }
         let new = if self.float[id].is_constant() {
-            self.add_tensor(constants::activation(&self.float[id], params))
+            let constant = constants::activation(&self.float[id], encoding);
+            self.out.add_tensor(constant)
         } else {
-            let new = self.add(id, "_int8", params);
+            let new = self.add(id, encoding);
             self.push(Quantize, native.map_or(id, |(native, _)| native), new);
             new
         };
@@ -229,60 +260,151 @@ impl<'a> Rewriter<'a> {
     }
 
     /// The tensor into which an integer operator writes `output`.
-    fn result(&mut self, output: TensorId) -> TensorId {
-        let params = self.params.get(output);
+    fn result(&mut self, output: TensorId, width: Width) -> TensorId {
+        let encoding = self.params.get(output, width);
         let visible = self.float.outputs.contains(&output);
-        if visible && self.recipe.output_type() != IoType::I8 {
-            let inner = self.add(output, "_int8", params);
-            self.native.insert(output, (inner, params));
+        let output_type = self.recipe.output_type();
+        let as_it_is = output_type != IoType::U8 && Width::of_edge(output_type) == Some(width);
+        if visible && !as_it_is {
+            let inner = self.add(output, encoding);
+            self.native.insert(output, (inner, encoding));
             inner
         } else {
-            self.become_int8(output, params);
+            self.become_integer(output, encoding);
             output
         }
     }
 
-    /// An operator that stays as it is: float operands that are integers now are dequantized.
-    fn other(&mut self, node: &Node) {
-        let mut node = node.clone();
+    /// A float operator with int8 weights.
+    fn small_weights(&mut self, node: &Node, weights: Weights, settings: &Settings) {
+        let mut new = node.clone();
+        let axis = settings.weights.axis(weights.axis);
+        let mut quantization = None;
+        for (index, id) in weights.given(node) {
+            let scales = constants::weight_scales(&self.float[id], axis);
+            let mut operand = self.weights(id, axis, &scales);
+            quantization.clone_from(&self.out[operand].quantization);
+            if settings.scheme == Scheme::WeightOnly {
+                operand = self.dequantized(operand, id);
+            }
+            new.inputs[index] = Some(operand);
+        }
+        if settings.scheme == Scheme::WeightOnly {
+            return self.other(new);
+        }
+        if let Op::Opaque(op) = &mut new.op {
+            op.version = op.version.max(weights.version);
+        }
+        match weights.kernel {
+            Int8Kernel::Hybrid => {
+                new.op.set_asymmetric_quantize_inputs(true);
+                self.other(new);
+            }
+            Int8Kernel::Copy => {
+                let copies: Vec<(TensorId, TensorId)> = new
+                    .outputs
+                    .iter_mut()
+                    .map(|output| {
+                        let inner = self.out.add_tensor(Tensor {
+                            name: format!("{}_int8", self.float[*output].name),
+                            dtype: DType::I8,
+                            quantization: quantization.clone(),
+                            ..self.float[*output].clone()
+                        });
+                        (inner, std::mem::replace(output, inner))
+                    })
+                    .collect();
+                self.other(new);
+                for (inner, output) in copies {
+                    self.push(Dequantize, inner, output);
+                }
+            }
+        }
+    }
+
+    /// A float operator with float16 constants.
+    fn half_constants(&mut self, node: &Node) {
+        let mut new = node.clone();
+        for input in new.inputs.iter_mut().flatten() {
+            if is_float_constant(self.float, *input) {
+                let half = self.half(*input);
+                *input = self.dequantized(half, *input);
+            }
+        }
+        self.other(new);
+    }
+
+    fn half(&mut self, id: TensorId) -> TensorId {
+        if let Some(&known) = self.halves.get(&id) {
+            return known;
+        }
+        let (half, clamped) = constants::half(&self.float[id]);
+        if clamped > 0 {
+            self.warnings.push(format!(
+                "{clamped} values of {:?} are beyond float16 and became its largest",
+                half.name
+            ));
+        }
+        let new = self.out.add_tensor(half);
+        self.halves.insert(id, new);
+        new
+    }
+
+    /// An operator that computes in float: operands that are integers now are dequantized.
+    fn other(&mut self, mut node: Node) {
         for input in node.inputs.iter_mut().flatten() {
             if let Some(&(native, _)) = self.native.get(input) {
-                *input = match self.floats.get(input) {
-                    Some(&float) => float,
-                    None => {
-                        let float = self.add_tensor(Tensor {
-                            name: format!("{}_float", self.float[*input].name),
-                            ..self.float[*input].clone()
-                        });
-                        self.push(Dequantize, native, float);
-                        self.floats.insert(*input, float);
-                        float
-                    }
-                };
+                *input = self.dequantized(native, *input);
             }
         }
         self.out.nodes.push(node);
     }
 
-    fn become_int8(&mut self, id: TensorId, params: PerTensor) {
-        self.out[id].dtype = DType::I8;
-        self.out[id].quantization = Some(params.into());
-        self.native.insert(id, (id, params));
+    /// The float form of `inner`, which stands for `id`.
+    fn dequantized(&mut self, inner: TensorId, id: TensorId) -> TensorId {
+        if let Some(&known) = self.floats.get(&inner) {
+            return known;
+        }
+        let float = self.add_float(id);
+        self.push(Dequantize, inner, float);
+        self.floats.insert(inner, float);
+        float
     }
 
-    /// A new int8 tensor of the shape of `like`.
-    fn add(&mut self, like: TensorId, suffix: &str, params: PerTensor) -> TensorId {
+    fn become_integer(&mut self, id: TensorId, encoding: Encoding) {
+        let tensor = &mut self.out[id];
+        (tensor.dtype, tensor.quantization) = encoding.describe();
+        self.native.insert(id, (id, encoding));
+    }
+
+    /// Uint8 for the same values as int8 with `params`.
+    fn become_unsigned(&mut self, id: TensorId, params: PerTensor) {
+        let shifted = PerTensor::new(params.scale, params.zero_point + 128);
+        self.out[id].dtype = DType::U8;
+        self.out[id].quantization = Some(shifted.into());
+    }
+
+    /// A new integer tensor for the values of `like`.
+    fn add(&mut self, like: TensorId, encoding: Encoding) -> TensorId {
         let like = &self.float[like];
-        self.add_tensor(Tensor {
-            name: format!("{}{suffix}", like.name),
-            dtype: DType::I8,
-            quantization: Some(Quantization::from(params)),
+        let (dtype, quantization) = encoding.describe();
+        self.out.add_tensor(Tensor {
+            name: format!("{}_{dtype}", like.name),
+            dtype,
+            quantization,
+            data: None,
             ..like.clone()
         })
     }
 
-    fn add_tensor(&mut self, tensor: Tensor) -> TensorId {
-        self.out.add_tensor(tensor)
+    /// A new float tensor for the values of `like`.
+    fn add_float(&mut self, like: TensorId) -> TensorId {
+        let like = &self.float[like];
+        self.out.add_tensor(Tensor {
+            name: format!("{}_float", like.name),
+            data: None,
+            ..like.clone()
+        })
     }
 
     fn push(&mut self, op: impl Into<Op>, input: TensorId, output: TensorId) {
@@ -290,7 +412,9 @@ impl<'a> Rewriter<'a> {
     }
 }
 
-/// Int8 parameters for the same values as uint8.
-fn shifted(params: PerTensor) -> PerTensor {
-    PerTensor::new(params.scale, params.zero_point + 128)
+impl Granularity {
+    /// The axis of scales where the operator has one at `axis`.
+    fn axis(self, axis: Option<usize>) -> Option<usize> {
+        axis.filter(|_| self == Self::PerAxis)
+    }
 }
