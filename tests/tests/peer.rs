@@ -9,7 +9,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 use bantam_converter::samples::{ElementType, write_npz};
-use bantam_converter::{IoType, Mode, Recipe, convert};
+use bantam_converter::{Granularity, IoType, Mode, Recipe, convert};
 use bantam_model::cpu::{Options, Plan, Runner};
 use bantam_model::{DType, Model, Numerics};
 use bantam_tests::{Array, Case, arrays, cases};
@@ -262,8 +262,15 @@ fn int8_operators_with_one_scale_load_everywhere_and_agree() {
 /// Every float case in `mode`, with float inputs and outputs: LiteRT loads it everywhere, and its
 /// answers are within `tolerance` of the largest of the float model's.
 fn stays_near_float(mode: Mode, least: usize, tolerance: f32) {
-    let mut recipe = Recipe::new(mode);
-    recipe.defaults.min_elements = Some(1);
+    for weights in [Granularity::PerAxis, Granularity::PerTensor] {
+        let mut recipe = Recipe::new(mode);
+        recipe.defaults.min_elements = Some(1);
+        recipe.defaults.weights = Some(weights);
+        stays_near_float_by(&recipe, least, tolerance);
+    }
+}
+
+fn stays_near_float_by(recipe: &Recipe, least: usize, tolerance: f32) {
     let mut trials = Vec::new();
     let mut references = Vec::new();
     for case in float_cases() {
@@ -274,7 +281,7 @@ fn stays_near_float(mode: Mode, least: usize, tolerance: f32) {
         {
             continue;
         }
-        let Some(model) = converted(&case, &recipe) else {
+        let Some(model) = converted(&case, recipe) else {
             continue;
         };
         trials.push(Trial {

@@ -278,10 +278,15 @@ impl<'a> Rewriter<'a> {
     /// A float operator with int8 weights.
     fn small_weights(&mut self, node: &Node, weights: Weights, settings: &Settings) {
         let mut new = node.clone();
-        let axis = settings.weights.axis(weights.axis);
+        let mut axis = settings.weights.axis(weights.axis);
         let mut quantization = None;
         for (index, id) in weights.given(node) {
-            let scales = constants::weight_scales(&self.float[id], axis);
+            let mut scales = constants::weight_scales(&self.float[id], axis);
+            if weights.kernel == Int8Kernel::HybridPerAxis && axis.is_none() {
+                axis = weights.axis;
+                let count = axis.and_then(|axis| self.float[id].shape.get(axis));
+                scales = vec![scales[0]; *count.unwrap_or(&1)];
+            }
             let mut operand = self.weights(id, axis, &scales);
             quantization.clone_from(&self.out[operand].quantization);
             if settings.scheme == Scheme::WeightOnly {
@@ -296,7 +301,7 @@ impl<'a> Rewriter<'a> {
             op.version = op.version.max(weights.version);
         }
         match weights.kernel {
-            Int8Kernel::Hybrid => {
+            Int8Kernel::Hybrid | Int8Kernel::HybridPerAxis => {
                 new.op.set_asymmetric_quantize_inputs(true);
                 self.other(new);
             }

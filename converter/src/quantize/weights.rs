@@ -21,6 +21,8 @@ pub(super) struct Weights {
 pub(super) enum Int8Kernel {
     /// It takes them as they are, and float operands beside them.
     Hybrid,
+    /// The same, but it reads a scale for each index of the axis, even if there is only one.
+    HybridPerAxis,
     /// Its result has their type, and has to be made float.
     Copy,
 }
@@ -40,17 +42,20 @@ impl Weights {
 
     /// Those of `op`, if it has any. As in TensorFlow's converter.
     pub fn of(op: &Op) -> Option<Self> {
-        let hybrid = |operands, axis, version| {
+        let with = |kernel, operands, axis, version| {
             Some(Self {
                 operands,
                 axis,
-                kernel: Int8Kernel::Hybrid,
+                kernel,
                 version,
             })
         };
+        let hybrid = |operands, axis, version| with(Int8Kernel::Hybrid, operands, axis, version);
+        let convolution =
+            |axis, version| with(Int8Kernel::HybridPerAxis, &[1], Some(axis), version);
         match op.code() {
-            Code::CONV_2D => hybrid(&[1], Some(0), 5),
-            Code::DEPTHWISE_CONV_2D => hybrid(&[1], Some(3), 6),
+            Code::CONV_2D => convolution(0, 5),
+            Code::DEPTHWISE_CONV_2D => convolution(3, 6),
             Code::TRANSPOSE_CONV => hybrid(&[1], Some(0), 2),
             Code::FULLY_CONNECTED => hybrid(&[1], Some(0), 12),
             Code::BATCH_MATMUL => hybrid(&[1], None, 4),
@@ -60,12 +65,7 @@ impl Weights {
             Code::BIDIRECTIONAL_SEQUENCE_LSTM => hybrid(BIDIRECTIONAL_LSTM, None, 3),
             Code::UNIDIRECTIONAL_SEQUENCE_RNN => hybrid(&[1, 2], None, 3),
             Code::SVDF => hybrid(&[1, 2], None, 4),
-            Code::GATHER => Some(Self {
-                operands: &[0],
-                axis: None,
-                kernel: Int8Kernel::Copy,
-                version: 1,
-            }),
+            Code::GATHER => with(Int8Kernel::Copy, &[0], None, 1),
             _ => None,
         }
     }
