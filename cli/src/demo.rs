@@ -76,7 +76,7 @@ fn judge(
     let specs = data::specs(path, session.inputs())?;
     let samples = Samples::open(test, &specs, &Preprocess::default(), None)
         .map_err(|e| error::samples(&e))?;
-    let outputs = evaluate::predict(path, &mut session, &samples)?;
+    let outputs = evaluate::predict(path, &mut session, &samples, 0..samples.len())?;
     let accuracy = metric::top_k_accuracy(&outputs.values, labels, 1).map_err(|e| {
         error::LABELS.failure("the demo's labels do not fit", e.to_string(), "report it")
     })?;

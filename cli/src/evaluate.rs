@@ -1,10 +1,12 @@
 //! `bantam evaluate`: how right a model is on labelled samples.
 
+use std::ops::Range;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use bantam_converter::Shard;
 use bantam_converter::metric::{self, MetricError};
-use bantam_converter::samples::{self, Samples, Tensor};
+use bantam_converter::samples::{self, ElementType, Samples, Tensor};
 use bantam_delegate::Session;
 use clap::ValueEnum;
 use serde_json::json;
@@ -19,8 +21,8 @@ pub struct Args {
     /// The .tflite model
     model: PathBuf,
     /// The samples: .npy, .npz, a folder, a list or a raw file
-    #[arg(long, value_name = "PATH")]
-    data: PathBuf,
+    #[arg(long, value_name = "PATH", required_unless_present = "load_outputs")]
+    data: Option<PathBuf>,
     /// What the model should say, one label (or tensor) a sample
     #[arg(short, long, value_name = "Y.npy")]
     labels: PathBuf,
@@ -33,6 +35,15 @@ pub struct Args {
     /// Use the first N samples
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
+    /// Run part I of N of the samples, and judge that part
+    #[arg(long, value_name = "I/N", default_value_t)]
+    shard: Shard,
+    /// Keep the outputs, for --load-outputs
+    #[arg(long, value_name = "FILE.npy")]
+    save_outputs: Option<PathBuf>,
+    /// Run nothing, judge kept outputs: those of all parts, in the order of the parts
+    #[arg(long, value_name = "FILE.npy", num_args = 1.., conflicts_with_all = ["data", "shard", "save_outputs"])]
+    load_outputs: Vec<PathBuf>,
     /// What goes to standard output
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -62,40 +73,115 @@ enum Metric {
 }
 
 pub fn run(args: &Args) -> Result<(), Failure> {
+    let labels = samples::read_npy(&args.labels).map_err(|error| error::samples(&error))?;
+    let judged = match &args.data {
+        Some(path) if args.load_outputs.is_empty() => run_samples(args, path)?,
+        _ => load_outputs(args)?,
+    };
+    if let Some(path) = &args.save_outputs {
+        save_outputs(path, &judged)?;
+    }
+    let samples = judged.range.len();
+    let value = score(args, &judged, labels)?;
+    let name = args
+        .metric
+        .to_possible_value()
+        .map_or_else(String::new, |v| v.get_name().to_owned());
+    let us = judged
+        .time
+        .map(|time| time.as_secs_f64() * 1e6 / samples as f64);
+    match args.format {
+        Format::Json => output::print_json(
+            "evaluate",
+            json!({
+                "data": judged.data,
+                "metric": name,
+                "model": args.model.display().to_string(),
+                "samples": samples,
+                "us_per_sample": us,
+                "value": output::number(value),
+            }),
+        ),
+        Format::Text => {
+            let time = us.map_or_else(String::new, |us| format!(", {us:.1} us a sample"));
+            output::print(&format!("{name} {value:.4} on {samples} samples{time}\n"))
+        }
+    }
+}
+
+/// Outputs and where they come from.
+struct Judged {
+    values: Vec<f32>,
+    /// The samples that they are of.
+    range: Range<usize>,
+    /// How many samples there are in all.
+    all: usize,
+    /// What the data was taken for; nothing for outputs that were kept.
+    data: Option<String>,
+    time: Option<Duration>,
+}
+
+fn run_samples(args: &Args, path: &std::path::Path) -> Result<Judged, Failure> {
     let model = data::open_model(&args.model)?;
     let mut session = Session::new(&model, &args.session.options())
         .map_err(|error| error::session(&args.model, &error))?;
     let specs = data::specs(&args.model, session.inputs())?;
     let preprocess = args.preprocess.preprocess();
-    let samples = Samples::open(&args.data, &specs, &preprocess, args.limit)
+    let samples = Samples::open(path, &specs, &preprocess, args.limit)
         .map_err(|error| error::samples(&error))?;
     output::describe(&samples);
-    let labels = samples::read_npy(&args.labels).map_err(|error| error::samples(&error))?;
-    let outputs = predict(&args.model, &mut session, &samples)?;
-    let value = score(args, &outputs, labels, samples.len())?;
-    let name = args
-        .metric
-        .to_possible_value()
-        .map_or_else(String::new, |v| v.get_name().to_owned());
-    let us = outputs.time.as_secs_f64() * 1e6 / samples.len() as f64;
-    output::warn(&session.placement().to_string());
-    match args.format {
-        Format::Json => output::print_json(
-            "evaluate",
-            json!({
-                "data": samples.describe(),
-                "metric": name,
-                "model": args.model.display().to_string(),
-                "samples": samples.len(),
-                "us_per_sample": us,
-                "value": output::number(value),
-            }),
-        ),
-        Format::Text => output::print(&format!(
-            "{name} {value:.4} on {} samples, {us:.1} us a sample\n",
-            samples.len()
-        )),
+    let range = args.shard.range(samples.len());
+    if range.is_empty() {
+        return Err(error::USAGE.failure(
+            format!("part {} has no samples", args.shard),
+            format!("there are {} in all", samples.len()),
+            "make fewer parts",
+        ));
     }
+    let outputs = predict(&args.model, &mut session, &samples, range.clone())?;
+    output::warn(&session.placement().to_string());
+    Ok(Judged {
+        values: outputs.values,
+        range,
+        all: samples.len(),
+        data: Some(samples.describe()),
+        time: Some(outputs.time),
+    })
+}
+
+fn load_outputs(args: &Args) -> Result<Judged, Failure> {
+    let mut values = Vec::new();
+    let mut samples = 0;
+    for path in &args.load_outputs {
+        let part = samples::read_npy(path).map_err(|error| error::samples(&error))?;
+        let (ElementType::F32, &[count, _]) = (part.dtype, &part.shape[..]) else {
+            return Err(error::DATA_SHAPE.failure(
+                format!("{} does not hold outputs", path.display()),
+                format!(
+                    "it is an array of {} with shape {:?}",
+                    part.dtype, part.shape
+                ),
+                "take files that --save-outputs wrote",
+            ));
+        };
+        values.extend(part.to_f32());
+        samples += count;
+    }
+    Ok(Judged {
+        values,
+        range: 0..samples,
+        all: samples,
+        data: None,
+        time: None,
+    })
+}
+
+fn save_outputs(path: &std::path::Path, judged: &Judged) -> Result<(), Failure> {
+    let samples = judged.range.len();
+    let shape = [samples, judged.values.len() / samples.max(1)];
+    let bytes: Vec<u8> = judged.values.iter().flat_map(|v| v.to_ne_bytes()).collect();
+    samples::write_npy(path, &shape, ElementType::F32, &bytes)
+        .map_err(|error| error::samples(&error))
 }
 
 /// What a session made of samples.
@@ -106,11 +192,12 @@ pub struct Outputs {
     pub time: Duration,
 }
 
-/// Runs `session` on each of `samples`.
+/// Runs `session` on those of `samples` in `range`.
 pub fn predict(
     path: &std::path::Path,
     session: &mut Session,
     samples: &Samples,
+    range: Range<usize>,
 ) -> Result<Outputs, Failure> {
     let Some(info) = session.outputs().first().cloned() else {
         return Err(error::MODEL_CORRUPT.failure(
@@ -125,8 +212,8 @@ pub fn predict(
         time: Duration::ZERO,
     };
     let bar = output::progress("run");
-    bar.set_length(samples.len() as u64);
-    for index in 0..samples.len() {
+    bar.set_length(range.len() as u64);
+    for index in range {
         let tensors = samples.get(index).map_err(|error| error::samples(&error))?;
         for (input, tensor) in tensors.iter().enumerate() {
             session
@@ -145,12 +232,7 @@ pub fn predict(
     Ok(outputs)
 }
 
-fn score(
-    args: &Args,
-    outputs: &Outputs,
-    mut labels: Tensor,
-    samples: usize,
-) -> Result<f64, Failure> {
+fn score(args: &Args, judged: &Judged, mut labels: Tensor) -> Result<f64, Failure> {
     let unfit = |why: String| {
         error::LABELS.failure(
             format!(
@@ -161,13 +243,15 @@ fn score(
             "give one label a sample, and the --metric that fits them",
         )
     };
+    let samples = judged.range.len();
     let count = labels.shape.first().copied().unwrap_or(0);
-    if count < samples || (count > samples && args.limit.is_none()) {
-        return Err(unfit(format!("{count} labels for {samples} samples")));
+    if count < judged.all || (count > judged.all && args.limit.is_none()) {
+        return Err(unfit(format!("{count} labels for {} samples", judged.all)));
     }
-    let bytes = labels.bytes.len() / count.max(1) * samples;
-    labels.bytes.truncate(bytes);
-    let values = &outputs.values;
+    let label = labels.bytes.len() / count.max(1);
+    labels.bytes.truncate(label * judged.range.end);
+    labels.bytes.drain(..label * judged.range.start);
+    let values = &judged.values;
     let classes = || {
         labels
             .to_i64()

@@ -5,7 +5,7 @@ mod common;
 use bantam_converter::samples::{ElementType, write_npy};
 use bantam_model::tensor::DType;
 
-use common::{Folder, fails, json, stdout};
+use common::{Folder, asset, fails, json, stdout};
 
 /// Two samples, whose highest scores are at 2 and 0.
 const SCORES: [f32; 12] = [0., 0., 3., 1., 0., 0., 5., 0., 1., 2., 3., 4.];
@@ -94,4 +94,44 @@ fn compare_finds_no_error_between_a_model_and_itself() {
     let error = other["outputs"][0]["max_abs"].as_f64().unwrap();
     assert!((error - 0.25).abs() < 1e-6, "{other}");
     assert!(stdout(&bantam!["compare", float, int8, "--data", odd]).contains("worst first"));
+}
+
+#[test]
+fn evaluation_in_parts_gives_the_same_figure() {
+    let folder = Folder::new();
+    let labels = asset("digits_labels.npy");
+    let model = asset("digits.tflite");
+    let judge = |rest: &[&std::ffi::OsStr]| {
+        let mut args: Vec<&std::ffi::OsStr> = vec!["evaluate".as_ref(), model.as_os_str()];
+        args.extend(["--labels".as_ref(), labels.as_os_str()]);
+        args.extend(["--format".as_ref(), "json".as_ref()] as [&std::ffi::OsStr; 2]);
+        args.extend(rest);
+        json(&common::bantam(&args))
+    };
+    let data = asset("digits_test.npy");
+    let whole = judge(&["--data".as_ref(), data.as_os_str()]);
+    let mut samples = 0;
+    let parts = ["1/3", "2/3", "3/3"].map(|shard| {
+        let path = folder.path(&format!("{}.npy", &shard[..1]));
+        let part = judge(&[
+            "--data".as_ref(),
+            data.as_os_str(),
+            "--shard".as_ref(),
+            shard.as_ref(),
+            "--save-outputs".as_ref(),
+            path.as_os_str(),
+        ]);
+        samples += part["samples"].as_u64().unwrap();
+        path
+    });
+    assert_eq!(samples, whole["samples"].as_u64().unwrap());
+    let merged = judge(&[
+        "--load-outputs".as_ref(),
+        parts[0].as_os_str(),
+        parts[1].as_os_str(),
+        parts[2].as_os_str(),
+    ]);
+    assert_eq!(merged["value"], whole["value"]);
+    assert_eq!(merged["samples"], whole["samples"]);
+    assert!(merged["us_per_sample"].is_null());
 }
