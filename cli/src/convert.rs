@@ -317,6 +317,14 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     for warning in &report.warnings {
         output::warn(&format!("warning: {warning}"));
     }
+    if !report.gains.is_empty() {
+        let count = report.gains.len();
+        let mean = report.gains.iter().map(|g| g.ratio).sum::<f64>() / count as f64;
+        let gained = 100.0 * (1.0 - mean);
+        output::warn(&format!(
+            "clipping lowers the squared error of {count} weights, by {gained:.1} % on average"
+        ));
+    }
     output::warn(&summary(args, &recipe, path, &report, bytes.len()));
     match args.format {
         Format::Json => output::print_json("convert", json),
@@ -456,8 +464,14 @@ fn report_json(
         .iter()
         .map(|k| json!({ "index": k.index, "name": k.name, "op": k.op, "reason": k.reason }))
         .collect();
+    let gains: Vec<Value> = report
+        .gains
+        .iter()
+        .map(|g| json!({ "index": g.index, "name": g.name, "option": g.option, "ratio": g.ratio }))
+        .collect();
     json!({
         "calib": calib,
+        "gains": gains,
         "kept_float": kept,
         "mode": recipe.mode.to_string(),
         "model": args.model.display().to_string(),

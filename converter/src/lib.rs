@@ -23,7 +23,7 @@ pub use advice::Advice;
 pub use calibrate::{Part, Shard, Source, Statistics, calibrate};
 pub use compare::{Comparison, TensorError, compare};
 pub use error::{ConvertError, KeptFloat};
-pub use quantize::{Report, quantize};
+pub use quantize::{Gain, Report, quantize};
 pub use recipe::{CalibMethod, Granularity, IoType, Mode, Recipe, RecipeError, Scheme};
 pub use traps::Watched;
 pub use verify::{Verification, VerifyError, verify};

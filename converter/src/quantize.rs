@@ -22,7 +22,7 @@ use crate::recipe::{Recipe, Scheme, Settings};
 use crate::traps;
 use encoding::Width;
 use params::Params;
-use rewrite::Rewriter;
+use rewrite::{Notes, Rewriter};
 use weights::Weights;
 
 /// What a conversion did.
@@ -34,8 +34,23 @@ pub struct Report {
     pub quantized: usize,
     /// Those with float data that stay as they were.
     pub kept_float: Vec<KeptFloat>,
+    /// What options of the recipe gained.
+    pub gains: Vec<Gain>,
     /// What the user should know and may not expect.
     pub warnings: Vec<String>,
+}
+
+/// What an option of the recipe gained for one operator.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Gain {
+    /// The operator's place in the float model.
+    pub index: usize,
+    /// The name of its weights.
+    pub name: String,
+    /// The option, as recipes spell it.
+    pub option: &'static str,
+    /// The squared error of the weights, as a part of what it would be without the option.
+    pub ratio: f64,
 }
 
 /// What becomes of one operator.
@@ -208,7 +223,7 @@ fn body(
 }
 
 fn finish(
-    (rewritten, warnings): (Subgraph, Vec<String>),
+    (rewritten, notes): (Subgraph, Notes),
     verdicts: &[Verdict],
     report: &mut Report,
 ) -> Subgraph {
@@ -217,7 +232,8 @@ fn finish(
         report.ops += usize::from(!matches!(verdict, Superfluous));
         report.quantized += usize::from(matches!(verdict, Integer(..) | Weights(_) | Half));
     }
-    report.warnings.extend(warnings);
+    report.warnings.extend(notes.warnings);
+    report.gains.extend(notes.gains);
     rewritten
 }
 

@@ -143,6 +143,18 @@ pub enum Granularity {
     PerTensor,
 }
 
+/// Whether scales of weights cover the largest weight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum WeightClipping {
+    /// They do.
+    #[default]
+    None,
+    /// They are those of the least squared error, which may cut off the largest.
+    Mse,
+}
+
 /// What becomes of one operator.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Settings {
@@ -155,6 +167,8 @@ pub struct Settings {
     pub percentile: f64,
     /// How many scales its weights have.
     pub weights: Granularity,
+    /// How the scales of its weights are chosen.
+    pub weight_clipping: WeightClipping,
     /// In the schemes that compute in float, weights with fewer elements stay as they are.
     pub min_elements: usize,
 }
@@ -166,6 +180,7 @@ impl Default for Settings {
             method: CalibMethod::default(),
             percentile: 99.99,
             weights: Granularity::default(),
+            weight_clipping: WeightClipping::default(),
             min_elements: 1024,
         }
     }
@@ -192,6 +207,8 @@ pub struct Entry {
     pub calib_percentile: Option<f64>,
     /// See [`Settings::weights`].
     pub weights: Option<Granularity>,
+    /// See [`Settings::weight_clipping`].
+    pub weight_clipping: Option<WeightClipping>,
     /// See [`Settings::min_elements`].
     pub min_elements: Option<usize>,
 }
@@ -216,6 +233,7 @@ impl Entry {
         set(&mut settings.method, self.calib_method);
         set(&mut settings.percentile, self.calib_percentile);
         set(&mut settings.weights, self.weights);
+        set(&mut settings.weight_clipping, self.weight_clipping);
         set(&mut settings.min_elements, self.min_elements);
     }
 }

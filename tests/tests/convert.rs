@@ -345,3 +345,24 @@ fn entries_of_a_recipe_mix_modes_in_one_graph() {
     let (_, report) = convert(&model, &samples, &recipe, 1, &quiet).unwrap();
     assert_eq!(report.warnings, ["entry 0 of the recipe fits no operator"]);
 }
+
+#[test]
+fn clipping_of_weights_is_reported_and_does_no_harm() {
+    let (model, samples) = digits();
+    let text = "[defaults]\nweights = 'per-tensor'\nweight-clipping = 'mse'";
+    let recipe = Recipe::from_toml(text).unwrap();
+    let (converted, report) = convert(&model, &samples, &recipe, 1, &quiet).unwrap();
+    assert!(!report.gains.is_empty());
+    assert!(
+        report
+            .gains
+            .iter()
+            .all(|gain| gain.ratio < 1.0 && gain.ratio > 0.0)
+    );
+    let found = compare(&model, &converted, &samples, Numerics::Fast, &quiet).unwrap();
+    assert!(
+        found.outputs[0].sqnr_db > 25.0,
+        "{}",
+        found.outputs[0].sqnr_db
+    );
+}

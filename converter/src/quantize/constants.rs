@@ -65,6 +65,34 @@ pub(super) fn weight_scales(tensor: &Tensor, axis: Option<usize>) -> Vec<f32> {
     largest.into_iter().map(|v| v / WEIGHT_MAX).collect()
 }
 
+/// The scales with which the squared error of the weights is least, out of those that cover a part
+/// of the largest weight or all of it.
+pub(super) fn clipped_scales(tensor: &Tensor, axis: Option<usize>) -> Vec<f32> {
+    const PERCENTS: std::ops::RangeInclusive<u8> = 30..=99;
+    let (values, channels) = (values(tensor), Channels::new(tensor, axis));
+    let full = weight_scales(tensor, axis);
+    let mut best = full.clone();
+    let mut least = channels.squared_errors(&values, &full);
+    for percent in PERCENTS.rev() {
+        let part = f32::from(percent) / 100.0;
+        let scales: Vec<f32> = full.iter().map(|scale| scale * part).collect();
+        let errors = channels.squared_errors(&values, &scales);
+        for (channel, error) in errors.into_iter().enumerate() {
+            if error < least[channel] {
+                (best[channel], least[channel]) = (scales[channel], error);
+            }
+        }
+    }
+    best
+}
+
+/// The sum of the squared errors that `scales` cause.
+pub(super) fn squared_error(tensor: &Tensor, axis: Option<usize>, scales: &[f32]) -> f64 {
+    let channels = Channels::new(tensor, axis);
+    let errors = channels.squared_errors(&values(tensor), scales);
+    errors.into_iter().sum()
+}
+
 /// Raises the scales of weights so that no bias leaves the range of its accumulator.
 pub(super) fn raise_for_bias(scales: &mut [f32], bias: &Tensor, input_scale: f32) {
     let per_tensor = scales.len() == 1;
@@ -140,6 +168,18 @@ impl Channels {
     fn of(&self, index: usize) -> usize {
         index / self.inner.max(1) % self.count
     }
+
+    /// For each channel the sum of the squared errors that its scale causes.
+    fn squared_errors(&self, values: &[f32], scales: &[f32]) -> Vec<f64> {
+        let mut errors = vec![0.0; self.count];
+        for (index, &value) in values.iter().enumerate() {
+            let channel = self.of(index);
+            let scale = scales[channel];
+            let error = value - scale * (value / scale).round().clamp(-WEIGHT_MAX, WEIGHT_MAX);
+            errors[channel] += f64::from(error * error);
+        }
+        errors
+    }
 }
 
 #[cfg(test)]
@@ -190,6 +230,20 @@ mod tests {
         assert_eq!(quantized.dtype, DType::I64);
         let steps = i64::from_le_bytes(quantized.data.unwrap()[..].try_into().unwrap());
         assert!((steps - 100_000_000_000_000).abs() < 10_000_000, "{steps}");
+    }
+
+    #[test]
+    fn clipping_cuts_off_what_costs_more_than_it_is_worth() {
+        let mut values: Vec<f32> = (0..5000).map(|i| (i % 100) as f32 / 100.0).collect();
+        values.push(1.3);
+        values.extend((0..5001).map(|i| (i % 128) as f32));
+        let tensor = constant(&[2, 5001], &values);
+        let full = weight_scales(&tensor, Some(0));
+        let clipped = clipped_scales(&tensor, Some(0));
+        assert!(clipped[0] < full[0], "{clipped:?} {full:?}");
+        assert_eq!(clipped[1], full[1]);
+        let error = |scales| squared_error(&tensor, Some(0), scales);
+        assert!(error(&clipped) < error(&full));
     }
 
     #[test]

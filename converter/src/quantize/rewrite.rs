@@ -9,8 +9,8 @@ use bantam_model::{DType, Node, Subgraph, Tensor, TensorId};
 
 use super::encoding::{Encoding, Width};
 use super::weights::{Int8Kernel, Weights};
-use super::{Params, Verdict, constants, is_float_constant};
-use crate::recipe::{Granularity, IoType, Recipe, Scheme, Settings};
+use super::{Gain, Params, Verdict, constants, is_float_constant};
+use crate::recipe::{Granularity, IoType, Recipe, Scheme, Settings, WeightClipping};
 
 pub(super) struct Rewriter<'a> {
     /// The float graph.
@@ -31,7 +31,16 @@ pub(super) struct Rewriter<'a> {
     weights: HashMap<(TensorId, Option<usize>, Vec<u32>), TensorId>,
     /// Float16 constants, by their float form.
     halves: HashMap<TensorId, TensorId>,
-    warnings: Vec<String>,
+    /// The place of the operator that is rewritten.
+    index: usize,
+    notes: Notes,
+}
+
+/// What is to be said of the rewriting.
+#[derive(Default)]
+pub(super) struct Notes {
+    pub warnings: Vec<String>,
+    pub gains: Vec<Gain>,
 }
 
 impl<'a> Rewriter<'a> {
@@ -57,27 +66,29 @@ impl<'a> Rewriter<'a> {
             floats: HashMap::new(),
             weights: HashMap::new(),
             halves: HashMap::new(),
-            warnings: Vec::new(),
+            index: 0,
+            notes: Notes::default(),
         }
     }
 
     /// The whole graph, and what the user should know.
-    pub fn rewrite(mut self) -> (Subgraph, Vec<String>) {
+    pub fn rewrite(mut self) -> (Subgraph, Notes) {
         self.inputs();
         self.operators();
         self.outputs();
-        (self.out, self.warnings)
+        (self.out, self.notes)
     }
 
     /// The same without a change of the inputs' and outputs' types.
-    pub fn rewrite_operators(mut self) -> (Subgraph, Vec<String>) {
+    pub fn rewrite_operators(mut self) -> (Subgraph, Notes) {
         self.operators();
-        (self.out, self.warnings)
+        (self.out, self.notes)
     }
 
     fn operators(&mut self) {
         let nodes = self.float.nodes.iter().zip(self.verdicts);
-        for ((node, verdict), settings) in nodes.zip(self.settings) {
+        for (index, ((node, verdict), settings)) in nodes.zip(self.settings).enumerate() {
+            self.index = index;
             match verdict {
                 Verdict::Integer(rule, width) => self.integer(node, rule, *width, settings),
                 Verdict::Weights(weights) => self.small_weights(node, *weights, settings),
@@ -175,7 +186,7 @@ impl<'a> Rewriter<'a> {
                 Role::Activation => self.operand(id, self.wanted(node, rule, width, id)),
                 Role::Weights { axis } => {
                     let axis = settings.weights.axis(axis);
-                    let mut found = constants::weight_scales(&self.float[id], axis);
+                    let mut found = self.weight_scales(id, axis, settings);
                     if width == Width::Int8 {
                         self.raise_for_biases(node, rule, index, &mut found);
                     }
@@ -209,6 +220,32 @@ impl<'a> Rewriter<'a> {
             (Results::SameAsInputs, Some(&output)) => self.params.get(output, width),
             _ => self.params.get(id, width),
         }
+    }
+
+    /// The scales of the weights `id`.
+    fn weight_scales(
+        &mut self,
+        id: TensorId,
+        axis: Option<usize>,
+        settings: &Settings,
+    ) -> Vec<f32> {
+        let tensor = &self.float[id];
+        let full = constants::weight_scales(tensor, axis);
+        if settings.weight_clipping == WeightClipping::None {
+            return full;
+        }
+        let clipped = constants::clipped_scales(tensor, axis);
+        let error = |scales| constants::squared_error(tensor, axis, scales);
+        let (before, after) = (error(&full), error(&clipped));
+        if after < before {
+            self.notes.gains.push(Gain {
+                index: self.index,
+                name: tensor.name.clone(),
+                option: "weight-clipping",
+                ratio: after / before,
+            });
+        }
+        clipped
     }
 
     /// Raises the scales of the weights at `index` so that int32 holds the node's bias.
@@ -281,7 +318,7 @@ impl<'a> Rewriter<'a> {
         let mut axis = settings.weights.axis(weights.axis);
         let mut quantization = None;
         for (index, id) in weights.given(node) {
-            let mut scales = constants::weight_scales(&self.float[id], axis);
+            let mut scales = self.weight_scales(id, axis, settings);
             if weights.kernel == Int8Kernel::HybridPerAxis && axis.is_none() {
                 axis = weights.axis;
                 let count = axis.and_then(|axis| self.float[id].shape.get(axis));
@@ -345,7 +382,7 @@ impl<'a> Rewriter<'a> {
         }
         let (half, clamped) = constants::half(&self.float[id]);
         if clamped > 0 {
-            self.warnings.push(format!(
+            self.notes.warnings.push(format!(
                 "{clamped} values of {:?} are beyond float16 and became its largest",
                 half.name
             ));
