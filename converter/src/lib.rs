@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod advice;
+pub mod auto;
 pub mod calibrate;
 pub mod compare;
 pub mod detection;

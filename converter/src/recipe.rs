@@ -6,10 +6,10 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use regex::Regex;
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// What a model is turned into.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Mode {
@@ -33,7 +33,7 @@ pub enum Mode {
 }
 
 /// How one operator computes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Scheme {
@@ -95,7 +95,7 @@ impl fmt::Display for Mode {
 }
 
 /// The type of the model's inputs or outputs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum IoType {
@@ -113,7 +113,7 @@ pub enum IoType {
 }
 
 /// How the range of an activation follows from the values seen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum CalibMethod {
@@ -132,7 +132,7 @@ pub enum CalibMethod {
 }
 
 /// How many scales weights have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Granularity {
@@ -187,13 +187,13 @@ impl Default for Settings {
 }
 
 /// Operators, and what becomes of them. Of the selectors that are given all must fit.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct Entry {
     /// The kind of operator, such as `CONV_2D`.
     pub op: Option<String>,
     /// The name of a result, somewhere in which the expression must fit.
-    #[serde(deserialize_with = "regex")]
+    #[serde(deserialize_with = "regex", serialize_with = "as_text")]
     pub tensor: Option<Regex>,
     /// The place of the operator in the float model.
     pub index: Option<usize>,
@@ -220,6 +220,10 @@ fn regex<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Regex>, D:
         .map_err(serde::de::Error::custom)
 }
 
+fn as_text<S: Serializer>(regex: &Option<Regex>, serializer: S) -> Result<S::Ok, S::Error> {
+    regex.as_ref().map(Regex::as_str).serialize(serializer)
+}
+
 impl Entry {
     fn selects(&self) -> bool {
         self.op.is_some() || self.tensor.is_some() || self.index.is_some() || self.after.is_some()
@@ -239,7 +243,7 @@ impl Entry {
 }
 
 /// How a model shall be converted. Also what a recipe file holds.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct Recipe {
     /// What it is turned into.
@@ -313,6 +317,11 @@ impl Recipe {
     /// The recipe that a JSON text holds.
     pub fn from_json(text: &str) -> Result<Self, RecipeError> {
         serde_json::from_str::<Self>(text)?.checked()
+    }
+
+    /// The TOML text of this recipe: [`Self::from_toml`] makes the same of it.
+    pub fn to_toml(&self) -> Result<String, toml::ser::Error> {
+        toml::to_string(self)
     }
 
     fn checked(self) -> Result<Self, RecipeError> {
@@ -414,6 +423,18 @@ mod tests {
             assert_eq!(recipe.default_settings().percentile, 99.9);
             assert_eq!(recipe.ops[0].mode, Some(Scheme::Int16x8));
         }
+    }
+
+    #[test]
+    fn what_is_written_is_read_the_same() {
+        let text = "mode = \"int8\"\noutput-type = \"int8\"\n\n[defaults]\ncalib-method = \"mse\"\n\n\
+                    [[ops]]\nop = \"ADD\"\ntensor = '^a/b\\.c$'\nmode = \"float\"\n";
+        let recipe = Recipe::from_toml(text).unwrap();
+        assert_eq!(recipe.to_toml().unwrap(), text);
+        assert_eq!(
+            Recipe::default().to_toml().unwrap(),
+            "mode = \"int8\"\nops = []\n\n[defaults]\n"
+        );
     }
 
     #[test]

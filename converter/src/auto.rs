@@ -1,0 +1,502 @@
+//! Finds the fewest operators to keep at a higher precision so that a gate holds.
+//!
+//! Each operator's part in the error is measured by quantizing it alone. Errors of single operators nearly add up, so
+//! keeping the worst first is close to the best choice; how many it takes is found by bisection on the whole model,
+//! and those that turn out not to matter are let go again.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bantam_model::cpu::{Options, Plan, Runner};
+use bantam_model::ops::Role;
+use bantam_model::{DType, Model, Node, Subgraph};
+
+use crate::calibrate::{Source, Statistics};
+use crate::compare::real;
+use crate::error::ConvertError;
+use crate::quantize::quantize;
+use crate::recipe::{Entry, Recipe, Scheme};
+
+/// Into how many steps [`Found::curve`] is cut.
+const CURVE: usize = 10;
+
+/// Letting operators go is tried only where few are kept, since each try judges the model once.
+const MOST_TRIES: usize = 64;
+
+/// What the search is to reach.
+pub struct Goal<'a, E> {
+    /// How good a model is; called for whole models.
+    pub judge: &'a dyn Fn(&Model) -> Result<f64, E>,
+    /// The least that will do.
+    pub least: f64,
+    /// What operators that are kept become: [`Scheme::Float`] or [`Scheme::Int16x8`].
+    pub precision: Scheme,
+}
+
+/// An operator that is kept at the higher precision.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Kept {
+    /// Its place in the float model.
+    pub index: usize,
+    /// Its kind.
+    pub op: String,
+    /// The name of its first result.
+    pub name: String,
+    /// Signal to noise of the model's outputs where it alone is quantized.
+    pub alone_db: f64,
+}
+
+/// A model with some of the operators kept.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Point {
+    /// How many operators are kept.
+    pub kept: usize,
+    /// The share of the model's multiplications that are int8.
+    pub share: f64,
+    /// Signal to noise of the outputs, in dB.
+    pub sqnr_db: f64,
+}
+
+/// What the search found.
+#[derive(Debug, Clone)]
+pub struct Found {
+    /// The recipe that was given, with an entry for each operator that is kept.
+    pub recipe: Recipe,
+    /// These operators, the worst first.
+    pub kept: Vec<Kept>,
+    /// How good the model of this recipe is.
+    pub value: f64,
+    /// Whether that is good enough. If not, keeping every operator would not be either.
+    pub holds: bool,
+    /// From none kept to all, the worst first.
+    pub curve: Vec<Point>,
+}
+
+/// Searches on top of `recipe`, whose int8 operators it may keep. `probes`, a few samples, measure each operator's
+/// part in the error; `progress` is told of them.
+pub fn find<E: From<ConvertError>>(
+    model: &Model,
+    statistics: &Statistics,
+    recipe: &Recipe,
+    goal: &Goal<'_, E>,
+    probes: &(impl Source + ?Sized),
+    threads: usize,
+    progress: &(dyn Fn(usize, usize) + Sync),
+) -> Result<Found, E> {
+    let search = Search::new(model, statistics, recipe, goal.precision, probes)?;
+    let candidates = search.ranked(threads, progress)?;
+    let mut curve = Vec::new();
+    for step in 0..=CURVE {
+        let kept = candidates.len() * step / CURVE;
+        let point = search.point(&candidates[..kept])?;
+        if curve.last() != Some(&point) {
+            curve.push(point);
+        }
+    }
+    let (kept, value) = search.fewest(&candidates, goal)?;
+    Ok(Found {
+        recipe: search.recipe_keeping(&kept),
+        holds: value >= goal.least,
+        kept,
+        value,
+        curve,
+    })
+}
+
+struct Search<'a, S: ?Sized> {
+    model: &'a Model,
+    subgraph: &'a Subgraph,
+    statistics: &'a Statistics,
+    recipe: &'a Recipe,
+    precision: Scheme,
+    probes: &'a S,
+    /// The float model's outputs for each probe.
+    expected: Vec<Vec<f64>>,
+    /// The places of the operators that the recipe makes int8.
+    candidates: Vec<usize>,
+}
+
+impl<'a, S: Source + ?Sized> Search<'a, S> {
+    fn new(
+        model: &'a Model,
+        statistics: &'a Statistics,
+        recipe: &'a Recipe,
+        precision: Scheme,
+        probes: &'a S,
+    ) -> Result<Self, ConvertError> {
+        let Some(subgraph) = model.subgraphs.first() else {
+            return Err(ConvertError::Nothing("the model has no subgraph".into()));
+        };
+        Ok(Self {
+            model,
+            subgraph,
+            statistics,
+            recipe,
+            precision,
+            probes,
+            expected: outputs(model, probes)?,
+            candidates: candidates(model, subgraph, statistics, recipe)?,
+        })
+    }
+
+    /// The operators that the recipe makes int8, the one that costs most first.
+    fn ranked(
+        &self,
+        threads: usize,
+        progress: &(dyn Fn(usize, usize) + Sync),
+    ) -> Result<Vec<Kept>, ConvertError> {
+        let candidates = &self.candidates;
+        let (next, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let measured: Mutex<Vec<Kept>> = Mutex::default();
+        let work = || -> Result<(), ConvertError> {
+            while let Some(&index) = candidates.get(next.fetch_add(1, Ordering::Relaxed)) {
+                let others = candidates.iter().filter(|&&other| other != index);
+                let alone = self.recipe_with(others.copied(), Scheme::Float);
+                let kept = self.kept(index, self.sqnr_db(&self.converted(&alone)?)?);
+                measured
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .push(kept);
+                progress(done.fetch_add(1, Ordering::Relaxed) + 1, candidates.len());
+            }
+            Ok(())
+        };
+        // After a failure no thread measures another.
+        let work = || work().inspect_err(|_| next.store(candidates.len(), Ordering::Relaxed));
+        std::thread::scope(|scope| {
+            let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
+            let first = work();
+            others.into_iter().fold(first, |result, thread| {
+                let joined = thread.join();
+                result.and(joined.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            })
+        })?;
+        let mut ranked = measured
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner);
+        ranked.sort_by(|a, b| {
+            a.alone_db
+                .total_cmp(&b.alone_db)
+                .then(a.index.cmp(&b.index))
+        });
+        Ok(ranked)
+    }
+
+    /// The fewest of `ranked` whose model is good enough, and how good it is; all if none is.
+    fn fewest<E: From<ConvertError>>(
+        &self,
+        ranked: &[Kept],
+        goal: &Goal<'_, E>,
+    ) -> Result<(Vec<Kept>, f64), E> {
+        let judged = |count: usize| self.judged(&ranked[..count], goal);
+        let mut value = judged(0)?;
+        if value >= goal.least {
+            return Ok((Vec::new(), value));
+        }
+        // Doubling, then bisection: `low` is too few, `high` enough.
+        let (mut low, mut high) = (0, 1.min(ranked.len()));
+        loop {
+            value = judged(high)?;
+            if value >= goal.least || high == ranked.len() {
+                break;
+            }
+            (low, high) = (high, (high * 2).min(ranked.len()));
+        }
+        if value < goal.least {
+            return Ok((ranked.to_vec(), value));
+        }
+        while high - low > 1 {
+            let middle = low + (high - low) / 2;
+            let at_middle = judged(middle)?;
+            if at_middle >= goal.least {
+                (high, value) = (middle, at_middle);
+            } else {
+                low = middle;
+            }
+        }
+        self.without_idle(ranked[..high].to_vec(), value, goal)
+    }
+
+    /// Lets go of operators that need not be kept, the least costly first.
+    fn without_idle<E: From<ConvertError>>(
+        &self,
+        mut kept: Vec<Kept>,
+        mut value: f64,
+        goal: &Goal<'_, E>,
+    ) -> Result<(Vec<Kept>, f64), E> {
+        if kept.len() > MOST_TRIES {
+            return Ok((kept, value));
+        }
+        for index in (0..kept.len()).rev() {
+            let mut fewer = kept.clone();
+            fewer.remove(index);
+            let judged = self.judged(&fewer, goal)?;
+            if judged >= goal.least {
+                (kept, value) = (fewer, judged);
+            }
+        }
+        Ok((kept, value))
+    }
+
+    fn judged<E: From<ConvertError>>(&self, kept: &[Kept], goal: &Goal<'_, E>) -> Result<f64, E> {
+        (goal.judge)(&self.converted(&self.recipe_keeping(kept))?)
+    }
+
+    fn point(&self, kept: &[Kept]) -> Result<Point, ConvertError> {
+        let total: f64 = (0..self.subgraph.nodes.len()).map(|n| self.cost(n)).sum();
+        let int8: f64 = self.candidates.iter().map(|&n| self.cost(n)).sum();
+        let spared: f64 = kept.iter().map(|k| self.cost(k.index)).sum();
+        Ok(Point {
+            kept: kept.len(),
+            share: if total > 0.0 {
+                (int8 - spared) / total
+            } else {
+                0.0
+            },
+            sqnr_db: self.sqnr_db(&self.converted(&self.recipe_keeping(kept))?)?,
+        })
+    }
+
+    fn cost(&self, index: usize) -> f64 {
+        multiplications(self.subgraph, &self.subgraph.nodes[index])
+    }
+
+    fn converted(&self, recipe: &Recipe) -> Result<Model, ConvertError> {
+        Ok(quantize(self.model, self.statistics, recipe)?.0)
+    }
+
+    /// The recipe with an entry for each of `kept`.
+    fn recipe_keeping(&self, kept: &[Kept]) -> Recipe {
+        self.recipe_with(kept.iter().map(|k| k.index), self.precision)
+    }
+
+    fn recipe_with(&self, indices: impl Iterator<Item = usize>, scheme: Scheme) -> Recipe {
+        let mut recipe = self.recipe.clone();
+        recipe.ops.extend(indices.map(|index| Entry {
+            mode: Some(scheme),
+            ..self.selecting(index)
+        }));
+        recipe
+    }
+
+    /// Selects one operator: by the name of its result, which survives another export of the model, where it is the
+    /// only one of that name.
+    fn selecting(&self, index: usize) -> Entry {
+        let name = self.name(index);
+        let of_name = self.subgraph.nodes.iter().filter(|node| {
+            let mut outputs = node.outputs.iter();
+            outputs.any(|&output| self.subgraph[output].name == name)
+        });
+        let expression = regex::Regex::new(&format!("^{}$", regex::escape(name)));
+        match expression {
+            Ok(tensor) if !name.is_empty() && of_name.count() == 1 => Entry {
+                tensor: Some(tensor),
+                ..Entry::default()
+            },
+            _ => Entry {
+                index: Some(index),
+                ..Entry::default()
+            },
+        }
+    }
+
+    fn name(&self, index: usize) -> &str {
+        let first = self.subgraph.nodes[index].outputs.first();
+        first.map_or("", |&output| &self.subgraph[output].name)
+    }
+
+    fn kept(&self, index: usize, alone_db: f64) -> Kept {
+        Kept {
+            index,
+            op: self.subgraph.nodes[index].op.to_string(),
+            name: self.name(index).to_owned(),
+            alone_db,
+        }
+    }
+
+    /// Signal to noise of `model`'s outputs, the mean over probes.
+    fn sqnr_db(&self, model: &Model) -> Result<f64, ConvertError> {
+        let found = outputs(model, self.probes)?;
+        let db = self.expected.iter().zip(&found).map(|(expected, found)| {
+            let signal: f64 = expected.iter().map(|x| x * x).sum();
+            let pairs = expected.iter().zip(found);
+            let noise: f64 = pairs.map(|(x, y)| (x - y) * (x - y)).sum();
+            10.0 * (signal / noise.max(1e-12 * signal + 1e-30) + 1e-30).log10()
+        });
+        Ok(db.sum::<f64>() / self.expected.len().max(1) as f64)
+    }
+}
+
+fn candidates(
+    model: &Model,
+    subgraph: &Subgraph,
+    statistics: &Statistics,
+    recipe: &Recipe,
+) -> Result<Vec<usize>, ConvertError> {
+    let (_, report) = quantize(model, statistics, recipe)?;
+    let (settings, _) = recipe.settings(subgraph);
+    let is_kept = |index: usize| report.kept_float.iter().any(|k| k.index == index);
+    let has_floats = |node: &Node| {
+        let mut ids = node.inputs.iter().flatten().chain(&node.outputs);
+        ids.any(|&id| subgraph[id].dtype == DType::F32)
+    };
+    let nodes = subgraph.nodes.iter().enumerate();
+    let int8 = nodes.filter(|(index, node)| {
+        settings[*index].scheme == Scheme::Int8 && has_floats(node) && !is_kept(*index)
+    });
+    Ok(int8.map(|(index, _)| index).collect())
+}
+
+/// The real values of all outputs, for each sample.
+fn outputs(model: &Model, samples: &(impl Source + ?Sized)) -> Result<Vec<Vec<f64>>, ConvertError> {
+    if samples.is_empty() {
+        return Err(ConvertError::NoSamples);
+    }
+    let plan = Arc::new(Plan::new(model, &Options::default())?);
+    let mut runner = Runner::new(Arc::clone(&plan))?;
+    let run = |index: usize| {
+        let sample = samples
+            .get(index)
+            .map_err(|source| ConvertError::Sample { index, source })?;
+        for (input, bytes) in sample.iter().enumerate() {
+            runner.set_input(input, bytes)?;
+        }
+        runner.run();
+        let outputs = plan.outputs().iter();
+        Ok(outputs
+            .flat_map(|&id| real(plan.value(id), runner.tensor(id)))
+            .collect())
+    };
+    (0..samples.len()).map(run).collect()
+}
+
+/// How often `node` multiplies an operand with a weight.
+fn multiplications(subgraph: &Subgraph, node: &Node) -> f64 {
+    let rule = node.op.operator().ok().and_then(|op| op.quant_rule());
+    let Some(rule) = rule else { return 0.0 };
+    let elements = |id: Option<bantam_model::TensorId>| {
+        let shape = id.map_or(&[][..], |id| &subgraph[id].shape);
+        shape.iter().map(|&d| d as f64).product::<f64>()
+    };
+    let weights = (0..node.inputs.len()).find_map(|index| match rule.role(index) {
+        Role::Weights { axis } => Some((node.input(index)?, axis)),
+        _ => None,
+    });
+    let Some((weights, axis)) = weights else {
+        return 0.0;
+    };
+    let channels = axis.and_then(|axis| subgraph[weights].shape.get(axis));
+    let channels = channels.map_or(1.0, |&c| c.max(1) as f64);
+    elements(Some(weights)) / channels * elements(node.outputs.first().copied())
+}
+
+#[cfg(test)]
+mod tests {
+    use bantam_model::ops::{FullyConnected, Relu};
+    use bantam_model::{Tensor, TensorId};
+
+    use super::*;
+    use crate::calibrate;
+    use crate::recipe::Mode;
+
+    /// Three FULLY_CONNECTED; the weights of the second differ so much that one scale does not do.
+    fn model() -> Model {
+        const N: usize = 8;
+        let mut subgraph = Subgraph::default();
+        let mut add = |name: &str| subgraph.add_tensor(Tensor::new(name, DType::F32, [1, N]));
+        let ids: Vec<TensorId> = ["x", "a", "b", "c", "y"].map(&mut add).to_vec();
+        for (place, pair) in ids.windows(2).enumerate() {
+            if place == 3 {
+                subgraph
+                    .nodes
+                    .push(Node::new(Relu, pair[..1].as_ref(), &pair[1..]));
+                continue;
+            }
+            let weight = |index: usize| {
+                let wave = ((index * 7 + place) as f32 * 0.7).sin();
+                match place {
+                    1 if index.is_multiple_of(N) => wave * 300.0,
+                    _ => wave,
+                }
+            };
+            let bytes: Vec<u8> = (0..N * N).flat_map(|i| weight(i).to_le_bytes()).collect();
+            let weights = Tensor::constant(format!("w{place}"), DType::F32, [N, N], bytes);
+            let weights = subgraph.add_tensor(weights);
+            let op = FullyConnected::default();
+            subgraph
+                .nodes
+                .push(Node::new(op, &[pair[0], weights], &pair[1..]));
+        }
+        (subgraph.inputs, subgraph.outputs) = (vec![ids[0]], vec![ids[4]]);
+        Model {
+            subgraphs: vec![subgraph],
+            ..Model::default()
+        }
+    }
+
+    fn samples() -> Vec<Vec<Vec<u8>>> {
+        let value = |sample: usize, index: usize| match index {
+            0 => 0.01 * (sample as f32).cos(),
+            _ => ((sample * 8 + index) as f32 * 1.3).sin(),
+        };
+        let sample = |s| vec![(0..8).flat_map(|i| value(s, i).to_ne_bytes()).collect()];
+        (0..16).map(sample).collect()
+    }
+
+    fn search(least: f64) -> Found {
+        let (model, samples) = (model(), samples());
+        let recipe = Recipe::new(Mode::Int8);
+        let quiet = |_: usize, _: usize| {};
+        let statistics = calibrate::calibrate(&model, &samples[..], &recipe, 1, &quiet).unwrap();
+        let judge = |converted: &Model| -> Result<f64, ConvertError> {
+            let found =
+                crate::compare(&model, converted, &samples[..], Default::default(), &quiet)?;
+            Ok(found.outputs[0].sqnr_db)
+        };
+        let goal = Goal {
+            judge: &judge,
+            least,
+            precision: Scheme::Float,
+        };
+        find(
+            &model,
+            &statistics,
+            &recipe,
+            &goal,
+            &samples[..4],
+            2,
+            &quiet,
+        )
+        .unwrap()
+    }
+
+    #[test]
+    fn keeps_nothing_where_int8_will_do() {
+        let found = search(1.0);
+        assert!(found.holds && found.kept.is_empty() && found.recipe.ops.is_empty());
+        assert_eq!(found.curve[0].share, 1.0);
+        assert_eq!(found.curve.last().unwrap().share, 0.0);
+    }
+
+    #[test]
+    fn keeps_more_the_more_is_asked_for() {
+        let plain = search(1.0).value;
+        let found = search(plain + 3.0);
+        assert!(found.holds && found.value >= plain + 3.0);
+        assert!(
+            !found.kept.is_empty() && found.kept.len() < 4,
+            "{:?}",
+            found.kept
+        );
+        let entry = &found.recipe.ops[0];
+        assert_eq!(entry.mode, Some(Scheme::Float));
+        assert!(entry.tensor.is_some());
+    }
+
+    #[test]
+    fn says_so_where_nothing_helps() {
+        let found = search(1000.0);
+        assert!(!found.holds);
+        assert_eq!(found.kept.len(), 4);
+    }
+}
