@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use bantam_converter::auto::Found;
 use bantam_converter::samples::Samples;
 use bantam_converter::{
     CalibMethod, IoType, Mode, Part, Recipe, Report, Shard, Statistics, Verification, Watched,
@@ -13,6 +14,7 @@ use serde_json::{Value, json};
 
 use crate::args::{Format, PreprocessArgs, Threads};
 use crate::error::{self, Failure};
+use crate::gate::{self, Gate, GateArgs};
 use crate::report::Page;
 use crate::{compare, data, output};
 
@@ -32,8 +34,9 @@ pub struct Args {
     /// What the operators become [default: that of the recipe, or int8]
     #[arg(long, value_enum)]
     mode: Option<ModeArg>,
-    /// What holds for which operators, see docs/recipes.md; flags override it
-    #[arg(long, value_name = "FILE")]
+    /// What holds for which operators, see docs/recipes.md; flags override it. `auto` searches the
+    /// one that keeps the fewest operators from int8 and holds the gate
+    #[arg(long, value_name = "FILE|auto")]
     recipe: Option<PathBuf>,
     /// Type of the model's inputs [default: float, integer in the -only modes]
     #[arg(long, value_enum, value_name = "TYPE")]
@@ -52,6 +55,8 @@ pub struct Args {
     threads: Threads,
     #[command(flatten)]
     calibration: CalibArgs,
+    #[command(flatten)]
+    gate: GateArgs,
     #[command(flatten)]
     preprocess: PreprocessArgs,
 }
@@ -171,9 +176,47 @@ impl From<IoArg> for IoType {
 }
 
 impl Args {
+    fn is_auto(&self) -> bool {
+        self.recipe.as_deref() == Some(Path::new("auto"))
+    }
+
+    /// The samples that the gate judges with: its own, or those that calibrated.
+    fn gate_samples(
+        &self,
+        model: &Model,
+        calib: Option<&Samples>,
+    ) -> Result<Option<Samples>, Failure> {
+        if self.is_auto() && !self.gate.is_set() {
+            return Err(error::USAGE.failure(
+                "--recipe auto needs something to reach",
+                "it searches for the fewest operators to keep so that a condition holds",
+                "say --min-sqnr DB, or --min-accuracy SHARE with --eval-data and --eval-labels",
+            ));
+        }
+        if !self.gate.is_set() {
+            return Ok(None);
+        }
+        let path = match (self.gate.eval_data(), calib) {
+            (Some(path), _) => path,
+            (None, Some(_)) => self.calibration.calib.as_deref().unwrap_or(&self.model),
+            (None, None) => {
+                return Err(error::USAGE.failure(
+                    "there is nothing to judge with",
+                    "a condition such as --min-sqnr is measured on samples",
+                    "give them with --eval-data PATH",
+                ));
+            }
+        };
+        let specs = data::specs(&self.model, &data::model_inputs(model))?;
+        let preprocess = self.preprocess.preprocess();
+        let samples = Samples::open(path, &specs, &preprocess, self.calibration.calib_limit);
+        samples.map(Some).map_err(|error| error::samples(&error))
+    }
+
     /// The recipe file with what the flags override.
     fn recipe(&self) -> Result<Recipe, Failure> {
         let mut recipe = match &self.recipe {
+            Some(_) if self.is_auto() => Recipe::default(),
             Some(path) => Recipe::open(path).map_err(|error| error::recipe(path, &error))?,
             None => Recipe::default(),
         };
@@ -280,13 +323,34 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     let Some(path) = &args.output else {
         return Ok(());
     };
+    let judges = args.gate_samples(&model, samples.as_ref())?;
+    let gate = judges
+        .as_ref()
+        .map(|judges| Gate::new(&args.gate, &args.preprocess, &args.model, &model, judges));
+    let gate = gate.transpose()?;
+    let found = match &gate {
+        Some(gate) if args.is_auto() => {
+            Some(gate.search(&statistics, &recipe, args.threads.get())?)
+        }
+        _ => None,
+    };
+    let recipe = found.as_ref().map_or(recipe, |found| found.recipe.clone());
     let converted = bantam_converter::quantize(&model, &statistics, &recipe);
     let (converted, mut report) = converted.map_err(|error| error::convert(&args.model, &error))?;
     report.warnings.extend(warnings);
     let bytes = converted.to_bytes();
     let calib = calib_json(args, samples.as_ref(), &statistics);
-    let json = report_json(args, &recipe, path, calib, &report, bytes.len());
+    let mut json = report_json(args, &recipe, path, calib, &report, bytes.len());
     save(path, &bytes)?;
+    if let Some(found) = &found {
+        let file = args.gate.recipe_path(path);
+        save(&file, recipe_text(&recipe)?.as_bytes())?;
+        json["auto"] = gate::found_json(found, &file);
+    }
+    let measured = gate.map(|gate| gate.measure(&converted)).transpose()?;
+    if let Some(measured) = &measured {
+        json["gate"] = measured.json();
+    }
     if let (Some(report_path), Some(kind)) = (&args.report, report_kind) {
         let verification = match &samples {
             Some(samples) => Some(verified(path, &model, &bytes, samples)?),
@@ -327,20 +391,36 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     }
     output::warn(&summary(args, &recipe, path, &report, bytes.len()));
     match args.format {
-        Format::Json => output::print_json("convert", json),
-        Format::Text if report.kept_float.is_empty() => Ok(()),
-        Format::Text => {
-            let rows: Vec<[String; 3]> = report
-                .kept_float
-                .iter()
-                .map(|k| [k.index.to_string(), k.op.clone(), k.reason.clone()])
-                .collect();
-            output::print(&format!(
-                "float\n{}",
-                output::table(&["index", "operator", "reason"], &rows)
-            ))
-        }
+        Format::Json => output::print_json("convert", json)?,
+        Format::Text => output::print(&text(&report, found.as_ref()))?,
     }
+    match measured {
+        Some(measured) => measured.check(path),
+        None => Ok(()),
+    }
+}
+
+fn text(report: &Report, found: Option<&Found>) -> String {
+    let mut text = found.map_or_else(String::new, gate::found_text);
+    if !report.kept_float.is_empty() {
+        let kept = report.kept_float.iter();
+        let rows: Vec<[String; 3]> = kept
+            .map(|k| [k.index.to_string(), k.op.clone(), k.reason.clone()])
+            .collect();
+        text += "float\n";
+        text += &output::table(&["index", "operator", "reason"], &rows);
+    }
+    text
+}
+
+fn recipe_text(recipe: &Recipe) -> Result<String, Failure> {
+    recipe.to_toml().map_err(|error| {
+        error::INTERNAL.failure(
+            "the recipe cannot be written as TOML",
+            error.to_string(),
+            "report this as a bug",
+        )
+    })
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]

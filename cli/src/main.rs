@@ -9,6 +9,7 @@ mod demo;
 mod error;
 mod evaluate;
 mod explain;
+mod gate;
 mod inspect;
 mod output;
 mod report;

@@ -83,6 +83,63 @@ fn a_page_tells_of_every_operator_and_needs_no_other_file() {
 }
 
 #[test]
+fn a_gate_that_does_not_hold_is_exit_code_1_and_auto_finds_what_holds() {
+    let folder = Folder::new();
+    let output = folder.path("out.tflite");
+    let convert = |rest: &[&str]| {
+        let mut args = vec!["convert".into(), asset("digits.tflite").into_os_string()];
+        let paths = [
+            ("-o", output.clone()),
+            ("--calib", asset("digits_calib.npy")),
+            ("--eval-data", asset("digits_test.npy")),
+            ("--eval-labels", asset("digits_labels.npy")),
+        ];
+        for (flag, path) in paths {
+            args.extend([flag.into(), path.into_os_string()]);
+        }
+        args.extend(rest.iter().map(std::ffi::OsString::from));
+        common::bantam(&args)
+    };
+    let plain = json(&convert(&[
+        "--min-sqnr",
+        "1",
+        "--min-accuracy",
+        "0.9",
+        "--format",
+        "json",
+    ]));
+    assert_eq!(plain["gate"]["holds"], true);
+    let sqnr = plain["gate"]["sqnr_db"]["value"].as_f64().unwrap();
+    let more = (sqnr + 4.0).to_string();
+    let failed = convert(&["--min-sqnr", &more]);
+    assert_eq!(failed.status.code(), Some(1), "{failed:?}");
+    assert!(output.exists());
+
+    let found = json(&convert(&[
+        "--min-sqnr",
+        &more,
+        "--recipe",
+        "auto",
+        "--format",
+        "json",
+    ]));
+    assert_eq!(found["gate"]["holds"], true);
+    let kept = found["auto"]["kept"].as_array().unwrap().len();
+    assert!(kept > 0 && kept < 9, "{found}");
+    let recipe = folder.path("out.recipe.toml");
+    let again = json(&convert(&[
+        "--min-sqnr",
+        &more,
+        "--recipe",
+        recipe.to_str().unwrap(),
+        "--format",
+        "json",
+    ]));
+    assert_eq!(again["gate"]["sqnr_db"], found["gate"]["sqnr_db"]);
+    fails(&convert(&["--recipe", "auto"]), 2, "BNT-U001");
+}
+
+#[test]
 fn convert_is_the_same_each_time() {
     let folder = Folder::new();
     let convert = |name: &str, threads: &str| {

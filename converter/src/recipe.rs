@@ -144,7 +144,7 @@ pub enum Granularity {
 }
 
 /// Whether scales of weights cover the largest weight.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum WeightClipping {
