@@ -317,7 +317,11 @@ fn read_statistics(path: &Path, model: &Model) -> Result<Statistics, Failure> {
 pub fn run(args: &Args) -> Result<(), Failure> {
     let recipe = args.recipe()?;
     let report_kind = args.report.as_deref().map(ReportKind::of).transpose()?;
-    let model = data::open_model(&args.model)?;
+    let mut model = data::open_model(&args.model)?;
+    let mut gains = Vec::new();
+    if recipe.equalize {
+        (model, gains) = bantam_converter::equalize(&model);
+    }
     let samples = args.samples(&model, &recipe)?;
     let (statistics, warnings) = args.statistics(&model, samples.as_ref(), &recipe)?;
     let Some(path) = &args.output else {
@@ -338,6 +342,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     let converted = bantam_converter::quantize(&model, &statistics, &recipe);
     let (converted, mut report) = converted.map_err(|error| error::convert(&args.model, &error))?;
     report.warnings.extend(warnings);
+    report.gains.splice(..0, gains);
     let bytes = converted.to_bytes();
     let calib = calib_json(args, samples.as_ref(), &statistics);
     let mut json = report_json(args, &recipe, path, calib, &report, bytes.len());
@@ -381,13 +386,16 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     for warning in &report.warnings {
         output::warn(&format!("warning: {warning}"));
     }
-    if !report.gains.is_empty() {
-        let count = report.gains.len();
-        let mean = report.gains.iter().map(|g| g.ratio).sum::<f64>() / count as f64;
-        let gained = 100.0 * (1.0 - mean);
-        output::warn(&format!(
-            "clipping lowers the squared error of {count} weights, by {gained:.1} % on average"
-        ));
+    for option in ["equalize", "weight-clipping"] {
+        let gains = report.gains.iter().filter(|g| g.option == option);
+        let ratios: Vec<f64> = gains.map(|g| g.ratio).collect();
+        if !ratios.is_empty() {
+            let mean = ratios.iter().sum::<f64>() / ratios.len() as f64;
+            output::warn(&format!(
+                "{option}: the squared error of weights of {} ops is {mean:.3} of what it was",
+                ratios.len()
+            ));
+        }
     }
     output::warn(&summary(args, &recipe, path, &report, bytes.len()));
     match args.format {

@@ -10,6 +10,7 @@ pub mod auto;
 pub mod calibrate;
 pub mod compare;
 pub mod detection;
+pub mod equalize;
 mod error;
 pub mod metric;
 pub mod quantize;
@@ -23,6 +24,7 @@ use bantam_model::Model;
 pub use advice::Advice;
 pub use calibrate::{Part, Shard, Source, Statistics, calibrate};
 pub use compare::{Comparison, TensorError, compare};
+pub use equalize::equalize;
 pub use error::{ConvertError, KeptFloat};
 pub use quantize::{Gain, Report, quantize};
 pub use recipe::{CalibMethod, Granularity, IoType, Mode, Recipe, RecipeError, Scheme};
@@ -38,12 +40,17 @@ pub fn convert(
     threads: usize,
     progress: &(dyn Fn(usize, usize) + Sync),
 ) -> Result<(Model, Report), ConvertError> {
+    let (equalized, gains) = match recipe.equalize {
+        true => equalize(model),
+        false => (model.clone(), Vec::new()),
+    };
     let samples = Watched::new(samples);
     let statistics = match recipe.needs_samples() {
-        true => calibrate(model, &samples, recipe, threads, progress)?,
+        true => calibrate(&equalized, &samples, recipe, threads, progress)?,
         false => Statistics::none(model),
     };
-    let (converted, mut report) = quantize(model, &statistics, recipe)?;
+    let (converted, mut report) = quantize(&equalized, &statistics, recipe)?;
+    report.gains.splice(..0, gains);
     report.warnings.extend(samples.warnings());
     Ok((converted, report))
 }

@@ -20,6 +20,7 @@ use crate::calibrate::{Ranges, Statistics, tensor_settings};
 use crate::error::{ConvertError, KeptFloat};
 use crate::recipe::{Recipe, Scheme, Settings};
 use crate::traps;
+pub(crate) use constants::{Channels, values, weight_error};
 use encoding::Width;
 use params::Params;
 use rewrite::{Notes, Rewriter};
@@ -49,7 +50,8 @@ pub struct Gain {
     pub name: String,
     /// The option, as recipes spell it.
     pub option: &'static str,
-    /// The squared error of the weights, as a part of what it would be without the option.
+    /// The squared error of the weights (relative to their squares, and with one scale for all, for
+    /// `equalize`), as a part of what it would be without the option.
     pub ratio: f64,
 }
 

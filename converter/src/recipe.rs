@@ -253,6 +253,8 @@ pub struct Recipe {
     pub input_type: Option<IoType>,
     /// The same for outputs.
     pub output_type: Option<IoType>,
+    /// Whether channels are evened out first, see [`equalize`](crate::equalize()).
+    pub equalize: bool,
     /// What holds for every operator; it selects none and has no mode of its own.
     pub defaults: Entry,
     /// Exceptions; of several that fit an operator, each overrides the ones before it.

@@ -366,3 +366,18 @@ fn clipping_of_weights_is_reported_and_does_no_harm() {
         found.outputs[0].sqnr_db
     );
 }
+
+#[test]
+fn equalized_model_computes_the_same() {
+    let (model, samples) = digits();
+    let (equalized, gains) = bantam_converter::equalize(&model);
+    let found = compare(&model, &equalized, &samples, Numerics::Fast, &quiet).unwrap();
+    assert!(
+        found.outputs[0].sqnr_db > 90.0,
+        "{}",
+        found.outputs[0].sqnr_db
+    );
+    let recipe = Recipe::from_toml("equalize = true").unwrap();
+    let (_, report) = convert(&model, &samples, &recipe, 1, &quiet).unwrap();
+    assert_eq!(report.gains, gains);
+}

@@ -15,7 +15,7 @@ const SMALLEST_WEIGHT: f32 = 1e-6;
 const LARGEST_BIAS: f64 = (i32::MAX / 2) as f64;
 
 /// The elements of a float constant.
-pub(super) fn values(tensor: &Tensor) -> Vec<f32> {
+pub(crate) fn values(tensor: &Tensor) -> Vec<f32> {
     let data = tensor.data.as_deref().unwrap_or_default();
     data.as_chunks()
         .0
@@ -56,13 +56,9 @@ pub(super) fn half(tensor: &Tensor) -> (Tensor, usize) {
 
 /// The scales of weights: one for each index of `axis`, or one.
 pub(super) fn weight_scales(tensor: &Tensor, axis: Option<usize>) -> Vec<f32> {
-    let channels = Channels::new(tensor, axis);
-    let mut largest = vec![SMALLEST_WEIGHT; channels.count];
-    for (index, value) in values(tensor).into_iter().enumerate() {
-        let largest = &mut largest[channels.of(index)];
-        *largest = largest.max(value.abs());
-    }
-    largest.into_iter().map(|v| v / WEIGHT_MAX).collect()
+    let largest = Channels::new(tensor, axis).largest(&values(tensor));
+    let usable = largest.into_iter().map(|v| v.max(SMALLEST_WEIGHT));
+    usable.map(|v| v / WEIGHT_MAX).collect()
 }
 
 /// The scales with which the squared error of the weights is least, out of those that cover a part
@@ -91,6 +87,12 @@ pub(super) fn squared_error(tensor: &Tensor, axis: Option<usize>, scales: &[f32]
     let channels = Channels::new(tensor, axis);
     let errors = channels.squared_errors(&values(tensor), scales);
     errors.into_iter().sum()
+}
+
+/// The squared error that one scale for all weights causes, as a part of their squares.
+pub(crate) fn weight_error(tensor: &Tensor) -> f64 {
+    let squares: f64 = values(tensor).iter().map(|v| f64::from(v * v)).sum();
+    squared_error(tensor, None, &weight_scales(tensor, None)) / squares.max(f64::MIN_POSITIVE)
 }
 
 /// Raises the scales of weights so that no bias leaves the range of its accumulator.
@@ -146,13 +148,13 @@ pub(super) fn bias(
 }
 
 /// Which channel an element belongs to.
-struct Channels {
+pub(crate) struct Channels {
     count: usize,
     inner: usize,
 }
 
 impl Channels {
-    fn new(tensor: &Tensor, axis: Option<usize>) -> Self {
+    pub fn new(tensor: &Tensor, axis: Option<usize>) -> Self {
         match axis.and_then(|a| Some((a, *tensor.shape.get(a)?))) {
             Some((axis, count)) if count > 0 => Self {
                 count,
@@ -165,8 +167,18 @@ impl Channels {
         }
     }
 
-    fn of(&self, index: usize) -> usize {
+    pub fn of(&self, index: usize) -> usize {
         index / self.inner.max(1) % self.count
+    }
+
+    /// The largest magnitude of each channel.
+    pub fn largest(&self, values: &[f32]) -> Vec<f32> {
+        let mut largest = vec![0.0f32; self.count];
+        for (index, value) in values.iter().enumerate() {
+            let largest = &mut largest[self.of(index)];
+            *largest = largest.max(value.abs());
+        }
+        largest
     }
 
     /// For each channel the sum of the squared errors that its scale causes.
