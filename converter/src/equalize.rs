@@ -14,19 +14,23 @@ use crate::quantize::{Channels, Gain, weight_error};
 /// A chain's scales settle within a few rounds, each from its first pair to its last.
 const ROUNDS: usize = 20;
 
+/// No channel is made smaller or larger by more: what a channel with hardly any weights gains would
+/// be lost in the range of activations.
+const LARGEST_FACTOR: f32 = 8.0;
+
 /// The same model with even channels, and how much less error one scale for all weights causes.
 pub fn equalize(model: &Model) -> (Model, Vec<Gain>) {
     let mut model = model.clone();
     let Some(subgraph) = model.subgraphs.first_mut() else {
         return (model, Vec::new());
     };
-    let pairs = pairs(subgraph);
+    let mut pairs = pairs(subgraph);
     let error = |subgraph: &Subgraph, pair: &Pair| {
         weight_error(&subgraph[pair.first.tensor]) + weight_error(&subgraph[pair.second.tensor])
     };
     let before: Vec<f64> = pairs.iter().map(|pair| error(subgraph, pair)).collect();
     for _ in 0..ROUNDS {
-        pairs.iter().for_each(|pair| pair.even_out(subgraph));
+        pairs.iter_mut().for_each(|pair| pair.even_out(subgraph));
     }
     let gain = |(pair, before): (&Pair, f64)| Gain {
         index: pair.index,
@@ -51,21 +55,27 @@ struct Pair {
     first: Side,
     bias: Option<TensorId>,
     second: Side,
+    /// What each channel of the second was multiplied by so far.
+    factors: Vec<f32>,
 }
 
 impl Pair {
-    fn even_out(&self, subgraph: &mut Subgraph) {
+    fn even_out(&mut self, subgraph: &mut Subgraph) {
         let largest = |side: &Side| {
             let tensor = &subgraph[side.tensor];
             let channels = Channels::new(tensor, Some(side.axis));
             channels.largest(&crate::quantize::values(tensor))
         };
         let (first, second) = (largest(&self.first), largest(&self.second));
-        let factors: Vec<f32> = first
-            .iter()
-            .zip(&second)
-            .map(|(a, b)| (a / b).sqrt())
-            .map(|factor| if factor.is_normal() { factor } else { 1.0 })
+        let wanted = first.iter().zip(&second).map(|(a, b)| (a / b).sqrt());
+        let factors: Vec<f32> = wanted
+            .zip(&mut self.factors)
+            .map(|(wanted, so_far)| {
+                let new = *so_far * wanted;
+                let usable = if new.is_normal() { new } else { *so_far };
+                let new = usable.clamp(1.0 / LARGEST_FACTOR, LARGEST_FACTOR);
+                new / std::mem::replace(so_far, new)
+            })
             .collect();
         let inverse: Vec<f32> = factors.iter().map(|factor| 1.0 / factor).collect();
         scale(subgraph, self.first.tensor, self.first.axis, &inverse);
@@ -143,6 +153,7 @@ fn pairs(subgraph: &Subgraph) -> Vec<Pair> {
                     tensor: b,
                     axis: second,
                 },
+                factors: vec![1.0; found.unwrap_or(0)],
             });
         }
     }
@@ -184,9 +195,9 @@ mod tests {
             let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
             subgraph.add_tensor(Tensor::constant("c", DType::F32, shape, bytes))
         };
-        let first = constant(&[2, 1], &[100.0, 0.01]);
+        let first = constant(&[2, 1], &[4.0, 0.5]);
         let bias = constant(&[2], &[8.0, 4.0]);
-        let second = constant(&[1, 2], &[0.25, -0.01]);
+        let second = constant(&[1, 2], &[0.25, -0.5]);
         let [x, between, y] = [[1, 1], [1, 2], [1, 1]]
             .map(|shape| subgraph.add_tensor(Tensor::new("t", DType::F32, shape)));
         let op = FullyConnected {
@@ -212,9 +223,9 @@ mod tests {
         for channel in 0..2 {
             assert!((first[channel].abs() - second[channel].abs()).abs() < 1e-5);
         }
-        assert!((first[0] * second[0] - 25.0).abs() < 1e-4);
+        assert!((first[0] * second[0] - 1.0).abs() < 1e-5);
         assert!((bias[0] * second[0] - 2.0).abs() < 1e-5);
-        assert!((bias[1] * second[1] + 0.04).abs() < 1e-6);
+        assert!((bias[1] * second[1] + 2.0).abs() < 1e-5);
         assert_eq!((gains.len(), gains[0].index), (1, 0));
     }
 
