@@ -11,7 +11,7 @@ use std::sync::Arc;
 use bantam_converter::samples::{ElementType, write_npz};
 use bantam_converter::{Granularity, IoType, Mode, Recipe, convert};
 use bantam_model::cpu::{Options, Plan, Runner};
-use bantam_model::{DType, Model, Numerics};
+use bantam_model::{DType, Model, Node, Numerics, Subgraph, Tensor, ops};
 use bantam_tests::{Array, Case, arrays, cases};
 
 /// What LiteRT itself cannot load, float or converted, by a part of the name, the kernels, and why.
@@ -352,4 +352,106 @@ fn float16_operators_load_everywhere() {
 #[ignore = "needs LiteRT: BANTAM_PYTHON names a Python with ai-edge-litert and numpy"]
 fn int16_operators_load_everywhere() {
     stays_near_float(Mode::Int16x8, 0, 0.02);
+}
+
+/// A convolution of which nothing is left after RELU, for all samples.
+fn dead_layer() -> Model {
+    let mut subgraph = Subgraph::default();
+    let floats =
+        |values: &[f32]| -> Vec<u8> { values.iter().flat_map(|v| v.to_le_bytes()).collect() };
+    let x = subgraph.add_tensor(Tensor::new("x", DType::F32, [1, 2, 2, 1]));
+    let weights = Tensor::constant("w", DType::F32, [2, 1, 1, 1], floats(&[3.0, -2.0]));
+    let weights = subgraph.add_tensor(weights);
+    let bias = Tensor::constant("b", DType::F32, [2], floats(&[-90.0, -50.0]));
+    let bias = subgraph.add_tensor(bias);
+    let y = subgraph.add_tensor(Tensor::new("y", DType::F32, [1, 2, 2, 2]));
+    let op = ops::Conv2d {
+        activation: ops::Activation::Relu,
+        ..ops::Conv2d::default()
+    };
+    subgraph
+        .nodes
+        .push(Node::new(op, &[x, weights, bias], &[y]));
+    (subgraph.inputs, subgraph.outputs) = (vec![x], vec![y]);
+    Model {
+        subgraphs: vec![subgraph],
+        ..Model::default()
+    }
+}
+
+#[test]
+#[ignore = "needs LiteRT: BANTAM_PYTHON names a Python with ai-edge-litert and numpy"]
+fn dead_layers_load_everywhere() {
+    let sample: Vec<Vec<u8>> = vec![
+        [0.0f32, 1.0, 5.0, 10.0]
+            .iter()
+            .flat_map(|v| v.to_ne_bytes())
+            .collect(),
+    ];
+    let mut trials = Vec::new();
+    for mode in [Mode::Int8, Mode::Int16x8] {
+        let (model, _) = convert(
+            &dead_layer(),
+            &[sample.clone()][..],
+            &Recipe::new(mode),
+            1,
+            &|_, _| {},
+        )
+        .unwrap();
+        trials.push(Trial {
+            name: mode.to_string(),
+            model,
+            inputs: sample.clone(),
+        });
+    }
+    let folder = tempfile::tempdir().unwrap();
+    for (name, answer) in litert(folder.path(), &trials) {
+        let answer = answer.unwrap_or_else(|reason| panic!("{name}: {reason}"));
+        assert!(floats(&answer[0]).iter().all(|v| v.abs() < 1e-3), "{name}");
+    }
+}
+
+#[test]
+#[ignore = "needs LiteRT: BANTAM_PYTHON names a Python with ai-edge-litert and numpy"]
+fn modes_that_meet_in_one_graph_load_everywhere() {
+    let assets = Path::new(env!("CARGO_MANIFEST_DIR")).join("../cli/assets");
+    let float = Model::open(&assets.join("digits.tflite")).unwrap();
+    let pixels = (0..64).flat_map(|i| ((i * 7 % 17) as f32).to_ne_bytes());
+    let sample = vec![pixels.collect::<Vec<u8>>()];
+    let modes = [
+        "int8",
+        "int16x8",
+        "float16",
+        "weight-only",
+        "dynamic-range",
+        "float",
+    ];
+    let mut trials = Vec::new();
+    for first in 0..modes.len() {
+        let mut text = "defaults = { min-elements = 1 }\n".to_owned();
+        for index in 0..float.subgraphs[0].nodes.len() {
+            let mode = modes[(first + index) % modes.len()];
+            text += &format!("[[ops]]\nindex = {index}\nmode = '{mode}'\n");
+        }
+        let recipe = Recipe::from_toml(&text).unwrap();
+        let (model, _) = convert(&float, &[sample.clone()][..], &recipe, 1, &|_, _| {}).unwrap();
+        trials.push(Trial {
+            name: format!("from-{}", modes[first]),
+            model,
+            inputs: sample.clone(),
+        });
+    }
+    let reference = run(
+        &Trial {
+            name: String::new(),
+            model: float,
+            inputs: sample.clone(),
+        },
+        Numerics::Fast,
+    );
+    let folder = tempfile::tempdir().unwrap();
+    for (name, answer) in litert(folder.path(), &trials) {
+        let answer = answer.unwrap_or_else(|reason| panic!("{name}: {reason}"));
+        assert!(is_near(&answer[0], &reference[0].1, 0.05), "{name}");
+    }
 }

@@ -109,6 +109,14 @@ pub(super) fn raise_for_bias(scales: &mut [f32], bias: &Tensor, input_scale: f32
     }
 }
 
+/// The lowest scale of an accumulator that holds `bias`.
+pub(super) fn scale_for_bias(bias: &Tensor) -> f64 {
+    let largest = values(bias)
+        .into_iter()
+        .fold(0.0, |m: f32, v| m.max(v.abs()));
+    f64::from(largest) / LARGEST_BIAS
+}
+
 /// Weights as int8, symmetric, with `scales`.
 pub(super) fn weights(tensor: &Tensor, axis: Option<usize>, scales: &[f32]) -> Tensor {
     let channels = Channels::new(tensor, axis);

@@ -1,11 +1,11 @@
 //! Which tensors share parameters, and what those are.
 
-use bantam_model::ops::Results;
+use bantam_model::ops::{QuantRule, Results, Role};
 use bantam_model::quant::PerTensor;
-use bantam_model::{Subgraph, TensorId};
+use bantam_model::{Node, Subgraph, TensorId};
 
 use super::encoding::{Encoding, Width};
-use super::{Verdict, activations};
+use super::{Verdict, activations, constants};
 use crate::calibrate::{Range, Ranges};
 
 /// The scale and zero point, in each width, of every float tensor that an integer operator reads
@@ -114,7 +114,64 @@ impl Groups {
                 params.range[root] = params.range[root].union(ranges.get(constant));
             }
         }
+        if width == Width::Int8 {
+            for (node, verdict) in subgraph.nodes.iter().zip(verdicts) {
+                if let Some(rule) = verdict.rule(width) {
+                    params.widen_for_weights(subgraph, node, rule);
+                }
+            }
+        }
         params
+    }
+
+    /// Widens the range of a weighted sum's result, of a dead layer for instance, so far that
+    /// XNNPACK takes its scale: it refuses models in which that of the accumulator is 256 times as
+    /// large, or more.
+    fn widen_for_weights(&mut self, subgraph: &Subgraph, node: &Node, rule: &QuantRule) {
+        const LARGEST_RATIO: f64 = 250.0;
+        const STEPS: f64 = 255.0;
+        let operands = || {
+            let inputs = node.inputs.iter().enumerate();
+            inputs.filter_map(|(index, id)| Some((rule.role(index), (*id)?)))
+        };
+        if !operands().any(|(role, _)| matches!(role, Role::Weights { .. })) {
+            return;
+        }
+        let mut accumulator = 1.0;
+        let mut least = 0.0;
+        for (role, id) in operands() {
+            accumulator *= match role {
+                Role::Activation => f64::from(self.get(id, Width::Int8).scale),
+                Role::Weights { .. } => f64::from(constants::weight_scales(&subgraph[id], None)[0]),
+                Role::Bias { .. } => {
+                    least = constants::scale_for_bias(&subgraph[id]);
+                    1.0
+                }
+                Role::Plain => 1.0,
+            };
+        }
+        let needed = f64::max(accumulator, least) / LARGEST_RATIO;
+        for &output in &node.outputs {
+            let root = self.root(output.index());
+            let scale = f64::from(self.get(output, Width::Int8).scale);
+            if self.fixed[root].is_some() || scale >= needed {
+                continue;
+            }
+            let range = &mut self.range[root];
+            let missing = (STEPS * (needed - scale)) as f32;
+            let (min, max) = (range.min.min(0.0), range.max.max(0.0));
+            *range = if max >= -min {
+                Range {
+                    min,
+                    max: max + missing,
+                }
+            } else {
+                Range {
+                    min: min - missing,
+                    max,
+                }
+            };
+        }
     }
 
     fn get(&self, tensor: TensorId, width: Width) -> PerTensor {
