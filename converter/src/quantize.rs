@@ -300,7 +300,7 @@ fn judge_weights(subgraph: &Subgraph, node: &Node, settings: &Settings) -> Verdi
     for id in operands {
         let tensor = &subgraph[id];
         let values = constants::values(tensor);
-        if values.len() < settings.min_elements {
+        if values.len() < settings.min_elements.max(1) {
             return Verdict::Float(format!(
                 "{:?} has {} elements, fewer than {}",
                 tensor.name,

@@ -17,7 +17,8 @@ pub(super) fn widen_halves(subgraph: &mut Subgraph) {
         let Some(data) = half.data.as_ref().filter(|_| half.dtype == DType::F16) else {
             continue;
         };
-        if half.sparsity.is_some() || subgraph.outputs.contains(output) {
+        let fits = half.shape == subgraph[*output].shape && subgraph[*output].dtype == DType::F32;
+        if !fits || half.sparsity.is_some() || subgraph.outputs.contains(output) {
             continue;
         }
         let values = data.as_chunks().0.iter();
@@ -50,7 +51,8 @@ pub(super) fn add_biases(subgraph: &mut Subgraph) {
         let Some(&units) = weights.shape.get(axis) else {
             continue;
         };
-        if weights.dtype != DType::F32 {
+        let elements = weights.data.as_ref().map_or(0, |data| data.len() / 4);
+        if weights.dtype != DType::F32 || elements < units {
             continue;
         }
         let name = format!("{}_bias", weights.name);
@@ -88,6 +90,18 @@ mod tests {
                 (&[3][..], &[0; 12][..])
             );
         }
+    }
+
+    #[test]
+    fn shape_without_elements_promises_no_bias() {
+        let mut subgraph = Subgraph::default();
+        let x = subgraph.add_tensor(Tensor::new("x", DType::F32, [1, 1, 1, 0]));
+        let w = Tensor::constant("w", DType::F32, [usize::MAX / 4, 1, 1, 0], vec![]);
+        let w = subgraph.add_tensor(w);
+        let node = Node::new(ops::Conv2d::default(), &[x, w], &[x]);
+        subgraph.nodes.push(node);
+        add_biases(&mut subgraph);
+        assert_eq!(subgraph.nodes[0].inputs.len(), 2);
     }
 
     #[test]
