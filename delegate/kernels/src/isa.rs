@@ -80,6 +80,34 @@ impl Isa {
         all.into_iter().flatten().collect()
     }
 
+    /// Runs `work` compiled for the vectors of this set.
+    ///
+    /// Only what is inlined into [`Work::run`] is: mark it, and the functions that hold its loops, `#[inline(always)]`.
+    #[inline]
+    pub fn run<W: Work>(self, work: W) -> W::Output {
+        match self {
+            Self::Portable => work.run(),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(_) => {
+                #[target_feature(enable = "avx2,fma")]
+                fn inner<W: Work>(work: W) -> W::Output {
+                    work.run()
+                }
+                // SAFETY: the token proves the features.
+                unsafe { inner(work) }
+            }
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512(_) => {
+                #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+                fn inner<W: Work>(work: W) -> W::Output {
+                    work.run()
+                }
+                // SAFETY: the token proves the features.
+                unsafe { inner(work) }
+            }
+        }
+    }
+
     /// The name that `BANTAM_ISA` takes.
     pub fn name(self) -> &'static str {
         match self {
@@ -90,6 +118,15 @@ impl Isa {
             Self::Avx512(_) => "avx512",
         }
     }
+}
+
+/// Plain loops that [`Isa::run`] compiles for each set.
+pub trait Work {
+    /// What they return.
+    type Output;
+
+    /// The loops; see [`Isa::run`].
+    fn run(self) -> Self::Output;
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ mod avx2;
 mod avx512;
 mod conv;
 mod depthwise;
+pub mod elementwise;
 mod geometry;
 mod isa;
 pub mod parallel;
@@ -32,7 +33,7 @@ mod testing;
 pub use conv::{ConvF32, ConvI8, ProductF32, ProductI8};
 pub use depthwise::{DepthwiseF32, DepthwiseI8};
 pub use geometry::ConvGeometry;
-pub use isa::Isa;
 #[cfg(target_arch = "x86_64")]
 pub use isa::{Avx2, Avx512};
+pub use isa::{Isa, Work};
 pub use requantize::{Multiplier, OutputStage, Requantize, quantize_multiplier};

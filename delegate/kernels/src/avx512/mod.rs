@@ -32,6 +32,14 @@ fn load_bytes(bytes: &[i8; 64]) -> __m512i {
     unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) }
 }
 
+/// Loads 64 unsigned bytes.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn load_u8(bytes: &[u8; 64]) -> __m512i {
+    // SAFETY: the reference is to 64 readable bytes; the load needs no alignment.
+    unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) }
+}
+
 /// Loads 16 integers.
 #[inline]
 #[target_feature(enable = "avx512f")]
@@ -85,4 +93,31 @@ fn store_f32(values: __m512, target: &mut [f32]) {
             _mm512_mask_storeu_ps(target.as_mut_ptr(), u16::MAX >> (16 - len.min(16)), values)
         },
     }
+}
+
+/// Looks up each byte in `table`.
+pub(crate) fn look_up(_: Avx512, table: &[u8; 256], input: &[u8], output: &mut [u8]) {
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi")]
+    fn inner(table: &[u8; 256], input: &[u8], output: &mut [u8]) {
+        let mut quarters = [_mm512_setzero_si512(); 4];
+        for (quarter, bytes) in quarters.iter_mut().zip(table.as_chunks::<64>().0) {
+            *quarter = load_u8(bytes);
+        }
+        let [a, b, c, d] = quarters;
+        let mut out_chunks = output.chunks_exact_mut(64);
+        let (chunks, rest) = input.as_chunks::<64>();
+        for (chunk, out) in chunks.iter().zip(&mut out_chunks) {
+            let index = load_u8(chunk);
+            let low = _mm512_permutex2var_epi8(a, index, b);
+            let high = _mm512_permutex2var_epi8(c, index, d);
+            let found = _mm512_mask_blend_epi8(_mm512_movepi8_mask(index), low, high);
+            // SAFETY: 64 bytes are writable; the store needs no alignment.
+            unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast(), found) };
+        }
+        for (y, &x) in out_chunks.into_remainder().iter_mut().zip(rest) {
+            *y = table[usize::from(x)];
+        }
+    }
+    // SAFETY: the token proves the features.
+    unsafe { inner(table, input, output) }
 }
