@@ -196,39 +196,57 @@ fn gelu_tanh(x: f32) -> f32 {
 /// Lanes of the sums and maxima below; their order of additions is part of the result.
 const LANES: usize = 16;
 
-/// Softmax of one row: `e^(beta * (x - largest))`, divided by their sum. `row` is not empty.
+/// About as many elements as are worked on at a time, to stay in the nearest cache.
+const BLOCK: usize = 2048;
+
+/// Softmax of each row of `depth` elements: `e^(beta * (x - largest))`, divided by their sum.
 ///
 /// # Panics
-/// If the lengths differ.
-pub fn softmax_row(isa: Isa, beta: f32, row: &[f32], output: &mut [f32]) {
-    struct Softmax<'a>(f32, &'a [f32], &'a mut [f32]);
+/// If the lengths differ or `depth` is 0.
+pub fn softmax(isa: Isa, depth: usize, beta: f32, input: &[f32], output: &mut [f32]) {
+    struct Softmax<'a>(usize, f32, &'a [f32], &'a mut [f32]);
 
     impl Work for Softmax<'_> {
         type Output = ();
 
         #[inline(always)]
         fn run(self) {
-            let Self(beta, row, output) = self;
-            let largest = largest(row);
-            for (y, &x) in output.iter_mut().zip(row) {
-                *y = exp((x - largest) * beta);
+            let Self(depth, beta, input, output) = self;
+            for (row, out) in input
+                .chunks_exact(depth)
+                .zip(output.chunks_exact_mut(depth))
+            {
+                let largest = largest(row);
+                for (y, &x) in out.iter_mut().zip(row) {
+                    *y = (x - largest) * beta;
+                }
             }
-            let inverse = 1.0 / sum(output);
-            for y in output {
-                *y *= inverse;
+            // Over all rows at once, because short ones would leave much to scalar loops.
+            for y in output.iter_mut() {
+                *y = exp(*y);
+            }
+            for out in output.chunks_exact_mut(depth) {
+                let inverse = 1.0 / sum(out);
+                for y in out {
+                    *y *= inverse;
+                }
             }
         }
     }
 
-    assert_eq!(row.len(), output.len());
-    isa.run(Softmax(beta, row, output));
+    assert_eq!(input.len(), output.len());
+    let block = (BLOCK / depth).max(1) * depth;
+    for (input, output) in input.chunks(block).zip(output.chunks_mut(block)) {
+        isa.run(Softmax(depth, beta, input, output));
+    }
 }
 
-/// Logarithm of the softmax of one row: `x - largest - ln(sum(e^(x - largest)))`. `output` serves as scratch memory.
+/// Logarithm of the softmax of each row of `depth` elements: `x - largest - ln(sum(e^(x - largest)))`. `output` serves as
+/// scratch memory.
 ///
 /// # Panics
-/// If the lengths differ.
-pub fn log_softmax_row(isa: Isa, row: &[f32], output: &mut [f32]) {
+/// If the lengths differ or `depth` is 0.
+pub fn log_softmax(isa: Isa, depth: usize, input: &[f32], output: &mut [f32]) {
     struct LogSoftmax<'a>(&'a [f32], &'a mut [f32]);
 
     impl Work for LogSoftmax<'_> {
@@ -248,8 +266,13 @@ pub fn log_softmax_row(isa: Isa, row: &[f32], output: &mut [f32]) {
         }
     }
 
-    assert_eq!(row.len(), output.len());
-    isa.run(LogSoftmax(row, output));
+    assert_eq!(input.len(), output.len());
+    for (row, out) in input
+        .chunks_exact(depth)
+        .zip(output.chunks_exact_mut(depth))
+    {
+        isa.run(LogSoftmax(row, out));
+    }
 }
 
 #[inline(always)]
@@ -400,16 +423,25 @@ mod tests {
 
     #[test]
     fn rows_sum_to_one_in_every_set() {
-        let row: Vec<f32> = (0..37).map(|i| (i * 29 % 37) as f32 * 0.3 - 5.0).collect();
-        let exact: Vec<f64> = row.iter().map(|&x| f64::from(x).exp()).collect();
-        let total: f64 = exact.iter().sum();
+        const DEPTH: usize = 37;
+        let input: Vec<f32> = (0..DEPTH * 100)
+            .map(|i| (i * 29 % 371) as f32 * 0.03 - 5.0)
+            .collect();
         for isa in Isa::all() {
-            let (mut plain, mut log) = ([0.0; 37], [0.0; 37]);
-            softmax_row(isa, 1.0, &row, &mut plain);
-            log_softmax_row(isa, &row, &mut log);
-            for ((&p, &l), e) in plain.iter().zip(&log).zip(&exact) {
-                assert!((f64::from(p) - e / total).abs() < 1e-7);
-                assert!((f64::from(l) - (e / total).ln()).abs() < 2e-6);
+            let (mut plain, mut log) = (vec![0.0; input.len()], vec![0.0; input.len()]);
+            softmax(isa, DEPTH, 1.0, &input, &mut plain);
+            log_softmax(isa, DEPTH, &input, &mut log);
+            let rows = input
+                .chunks(DEPTH)
+                .zip(plain.chunks(DEPTH))
+                .zip(log.chunks(DEPTH));
+            for ((row, plain), log) in rows {
+                let exact: Vec<f64> = row.iter().map(|&x| f64::from(x).exp()).collect();
+                let total: f64 = exact.iter().sum();
+                for ((&p, &l), e) in plain.iter().zip(log).zip(&exact) {
+                    assert!((f64::from(p) - e / total).abs() < 1e-7);
+                    assert!((f64::from(l) - (e / total).ln()).abs() < 2e-6);
+                }
             }
         }
     }

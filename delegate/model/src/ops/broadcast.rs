@@ -139,20 +139,20 @@ impl Broadcast {
         Self::new(&io.input(0)?.shape, &io.input(1)?.shape)
     }
 
-    /// Writes `f(a, b)` for each element; `a`, `b` and `output` have the lengths of their shapes.
+    /// Writes `f(a, b)` for each element, by a copy of `f` whose constants stay in registers; `a`, `b` and `output` have the lengths of their shapes.
     pub fn apply<A: Copy, B: Copy, T>(
         &self,
         a: &[A],
         b: &[B],
         output: &mut [T],
-        f: impl Fn(A, B) -> T,
+        f: impl Fn(A, B) -> T + Copy,
     ) {
         Isa::best().run(Rows {
             broadcast: self,
             a,
             b,
             output,
-            f: &f,
+            f,
         });
     }
 }
@@ -160,7 +160,7 @@ impl Broadcast {
 /// `f(a, b)` of the elements of the first two operands, which broadcast to each other.
 pub(super) fn binary<A, B, T>(
     io: &Signature,
-    f: impl Fn(A, B) -> T + Send + Sync + 'static,
+    f: impl Fn(A, B) -> T + Copy + Send + Sync + 'static,
 ) -> Result<Kernel, OpError>
 where
     A: AnyBitPattern,
@@ -171,7 +171,7 @@ where
     Ok(Kernel::new(move |run| {
         let parts = run.parts::<T>(0);
         let (a, b) = (parts.inputs.get::<A>(0), parts.inputs.get::<B>(1));
-        broadcast.apply(a, b, parts.output, &f);
+        broadcast.apply(a, b, parts.output, f);
     }))
 }
 
@@ -181,7 +181,7 @@ struct Rows<'a, A, B, T, F> {
     a: &'a [A],
     b: &'a [B],
     output: &'a mut [T],
-    f: &'a F,
+    f: F,
 }
 
 impl<A: Copy, B: Copy, T, F: Fn(A, B) -> T> Work for Rows<'_, A, B, T, F> {

@@ -64,10 +64,7 @@ fn prepare_f32(depth: usize) -> Kernel {
     let isa = Isa::best();
     Kernel::new(move |run| {
         let parts = run.parts::<f32>(0);
-        let rows = parts.inputs.get::<f32>(0).chunks_exact(depth);
-        for (row, out) in rows.zip(parts.output.chunks_exact_mut(depth)) {
-            elementwise::log_softmax_row(isa, row, out);
-        }
+        elementwise::log_softmax(isa, depth, parts.inputs.get(0), parts.output);
     })
 }
 

@@ -115,8 +115,8 @@ pub(super) fn round_half_away(x: f32) -> i32 {
         - i32::from(fraction <= -0.5 && whole > i32::MIN)
 }
 
-/// Each element of the first operand through `f`.
-pub(super) fn map<A, T>(f: impl Fn(A) -> T + Send + Sync + 'static) -> Kernel
+/// Each element of the first operand through `f`; a copy, whose constants stay in registers.
+pub(super) fn map<A, T>(f: impl Fn(A) -> T + Copy + Send + Sync + 'static) -> Kernel
 where
     A: AnyBitPattern + 'static,
     T: AnyBitPattern + NoUninit + 'static,
@@ -127,7 +127,7 @@ where
         isa.run(Map {
             input: parts.inputs.get::<A>(0),
             output: parts.output,
-            f: &f,
+            f,
         });
     })
 }
@@ -135,7 +135,7 @@ where
 struct Map<'a, A, T, F> {
     input: &'a [A],
     output: &'a mut [T],
-    f: &'a F,
+    f: F,
 }
 
 impl<A: Copy, T, F: Fn(A) -> T> Work for Map<'_, A, T, F> {
@@ -147,6 +147,20 @@ impl<A: Copy, T, F: Fn(A) -> T> Work for Map<'_, A, T, F> {
             *out = (self.f)(x);
         }
     }
+}
+
+/// The same for an `f` that owns a table.
+pub(super) fn map_by_table<A, T>(f: impl Fn(A) -> T + Send + Sync + 'static) -> Kernel
+where
+    A: AnyBitPattern + 'static,
+    T: AnyBitPattern + NoUninit + 'static,
+{
+    Kernel::new(move |run| {
+        let parts = run.parts::<T>(0);
+        for (out, &x) in parts.output.iter_mut().zip(parts.inputs.get::<A>(0)) {
+            *out = f(x);
+        }
+    })
 }
 
 /// Each float32 of the first operand through `function`.
@@ -171,7 +185,7 @@ pub(super) fn tabulate<T>(dtype: DType, f: impl Fn(i32) -> T) -> Box<[T; 256]> {
 /// operand has 8 bits. `f` gives what the result's type holds.
 pub(super) fn map_quantized(
     io: &Signature,
-    f: impl Fn(i32) -> i32 + Send + Sync + 'static,
+    f: impl Fn(i32) -> i32 + Copy + Send + Sync + 'static,
 ) -> Result<Kernel, OpError> {
     match io.input(0)?.dtype {
         input @ (DType::I8 | DType::U8) => match io.output(0)?.dtype {
@@ -191,7 +205,7 @@ pub(super) fn map_bytes<T>(table: Box<[T; 256]>) -> Kernel
 where
     T: AnyBitPattern + NoUninit + Send + Sync + 'static,
 {
-    map(move |byte: u8| table[usize::from(byte)])
+    map_by_table(move |byte: u8| table[usize::from(byte)])
 }
 
 /// The same where the results are bytes too.
@@ -205,7 +219,7 @@ pub(super) fn map_to_bytes(table: Box<[u8; 256]>) -> Kernel {
 
 fn map_wide<A: Element>(
     io: &Signature,
-    f: impl Fn(i32) -> i32 + Send + Sync + 'static,
+    f: impl Fn(i32) -> i32 + Copy + Send + Sync + 'static,
 ) -> Result<Kernel, OpError> {
     match io.output(0)?.dtype {
         DType::I8 => Ok(map(move |x: A| f(x.into()) as i8)),
@@ -226,7 +240,7 @@ pub(super) fn map_real(io: &Signature, f: impl Fn(f32) -> f32) -> Result<Kernel,
     let output = parameters(io.output(0)?)?;
     if dtype == DType::I16 {
         let table = Table16::between(input.scale, output.scale, f);
-        return Ok(map(move |x: i16| table.look_up(x)));
+        return Ok(map_by_table(move |x: i16| table.look_up(x)));
     }
     let inverse_scale = 1.0 / output.scale;
     Ok(map_to_bytes(tabulate(dtype, |q| {

@@ -1,6 +1,6 @@
 //! `LOGISTIC` and `TANH` of int16, by LiteRT's table of the sigmoid: 256 points, 1/24 apart, with straight lines between them.
 
-use super::pointwise::{map, parameters};
+use super::pointwise::{map_by_table, parameters};
 use super::{OpError, Signature};
 use crate::cpu::Kernel;
 
@@ -83,7 +83,7 @@ impl Sigmoid16 {
     /// The kernel of `LOGISTIC`.
     pub fn prepare_logistic(io: &Signature) -> Result<Kernel, OpError> {
         let table = Self::new(io, 0)?;
-        Ok(map(move |x: i16| {
+        Ok(map_by_table(move |x: i16| {
             let x = table.scaled(x);
             let sigmoid = table
                 .interpolate(x.unsigned_abs(), 9)
@@ -100,7 +100,7 @@ impl Sigmoid16 {
     /// The kernel of `TANH`: `2 * sigmoid(2 * x) - 1`.
     pub fn prepare_tanh(io: &Signature) -> Result<Kernel, OpError> {
         let table = Self::new(io, 1)?;
-        Ok(map(move |x: i16| {
+        Ok(map_by_table(move |x: i16| {
             let x = table.scaled(x);
             let sigmoid = table
                 .interpolate(x.unsigned_abs(), 8)

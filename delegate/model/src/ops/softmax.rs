@@ -84,10 +84,7 @@ impl Softmax {
         let isa = Isa::best();
         Kernel::new(move |run| {
             let parts = run.parts::<f32>(0);
-            let rows = parts.inputs.get::<f32>(0).chunks_exact(depth);
-            for (row, out) in rows.zip(parts.output.chunks_exact_mut(depth)) {
-                elementwise::softmax_row(isa, beta, row, out);
-            }
+            elementwise::softmax(isa, depth, beta, parts.inputs.get(0), parts.output);
         })
     }
 
