@@ -5,8 +5,8 @@
 use std::ops::Range;
 
 use crate::geometry::{ConvGeometry, Run};
-use crate::hybrid::RowScale;
-use crate::product::{Packed, PackedF32, PackedHybrid, PackedI8, PackedI16, RowScales, Segments};
+use crate::hybrid::RowScales;
+use crate::product::{Packed, PackedF32, PackedHybrid, PackedI8, PackedI16, PixelScales, Segments};
 use crate::{Isa, OutputStage, parallel};
 
 /// Scratch that stays in the first-level cache beside a block of weights, in bytes.
@@ -343,20 +343,20 @@ impl ConvHybrid {
     pub fn run(
         &self,
         input: &[i8],
-        rows: &[RowScale],
+        rows: RowScales<'_>,
         output: &mut [f32],
         scratch: &mut [u8],
         threads: usize,
     ) {
         let geometry = &self.0.geometry;
+        let count = rows.scale.len();
         assert!(
-            !rows.is_empty() && geometry.pixels().is_multiple_of(rows.len()),
-            "{} rows do not divide the pixels",
-            rows.len()
+            count > 0 && geometry.pixels().is_multiple_of(count),
+            "{count} rows do not divide the pixels"
         );
-        let rows = RowScales {
+        let rows = PixelScales {
             rows,
-            pixels: geometry.pixels() / rows.len(),
+            pixels: geometry.pixels() / count,
         };
         self.0.run(geometry, input, rows, output, scratch, threads);
     }
@@ -612,16 +612,14 @@ mod tests {
                     random.f32s(geometry.out_depth),
                     random.f32s(geometry.out_depth),
                 );
-                let rows: Vec<RowScale> = (0..geometry.batch)
-                    .map(|batch| RowScale {
-                        scale: 1e-4 * (batch + 1) as f32,
-                        zero_point: 7 - 20 * batch as i32,
-                    })
-                    .collect();
-                let row = |i: usize| rows[i * geometry.batch / geometry.output_len()];
+                let rows = RowScales {
+                    scale: &[1e-4, 2e-4][..geometry.batch],
+                    zero_point: &[7, -13][..geometry.batch],
+                };
+                let row = |i: usize| rows.of(i * geometry.batch / geometry.output_len());
                 let per_image = geometry.input_len() / geometry.batch;
                 let sums = direct(&geometry, false, 0i32, |sum, i, weight| {
-                    let zero_point = rows[i / per_image].zero_point;
+                    let zero_point = rows.of(i / per_image).zero_point;
                     *sum += (i32::from(input[i]) - zero_point) * i32::from(weights[weight]);
                 });
                 let expected: Vec<f32> = sums
@@ -638,7 +636,7 @@ mod tests {
                         ConvHybrid::new(isa, geometry, &weights, &scale, Some(&bias), (-1.5, 2.0));
                     let mut output = vec![f32::NAN; geometry.output_len()];
                     let mut scratch = vec![0xa5; conv.scratch_len(threads)];
-                    conv.run(&input, &rows, &mut output, &mut scratch, threads);
+                    conv.run(&input, rows, &mut output, &mut scratch, threads);
                     assert_close(&output, &expected, &format!("{isa:?}, {geometry:?}"));
                 }
             }

@@ -6,11 +6,27 @@ use crate::{avx2, avx512};
 
 /// How a row of activations was quantized: `real = scale * (q - zero_point)`.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct RowScale {
-    /// Real value of one step.
+pub(crate) struct RowScale {
     pub scale: f32,
-    /// The integer that stands for 0, in `-128..=127`.
     pub zero_point: i32,
+}
+
+/// How the rows of activations were quantized: `real = scale * (q - zero_point)`.
+#[derive(Clone, Copy, Debug)]
+pub struct RowScales<'r> {
+    /// Real value of one step, for each row.
+    pub scale: &'r [f32],
+    /// The integer that stands for 0, in `-128..=127`, for each row.
+    pub zero_point: &'r [i32],
+}
+
+impl RowScales<'_> {
+    pub(crate) fn of(&self, row: usize) -> RowScale {
+        RowScale {
+            scale: self.scale[row],
+            zero_point: self.zero_point[row],
+        }
+    }
 }
 
 /// How scale and zero point follow from a row.
@@ -24,36 +40,37 @@ pub enum Quantizer {
     Xnnpack,
 }
 
-/// Quantizes `input`, rows of `output.len() / rows.len()` elements each.
+/// Quantizes `input`, as many rows as `scale` and `zero_point` have entries, which are set.
 ///
 /// # Panics
-/// If `rows` is empty, or does not divide the lengths, which are the same.
+/// If there are no rows, or they do not divide the lengths, which are the same.
 pub fn quantize_rows(
     isa: Isa,
     quantizer: Quantizer,
     input: &[f32],
     output: &mut [i8],
-    rows: &mut [RowScale],
+    scale: &mut [f32],
+    zero_point: &mut [i32],
 ) {
     assert_eq!(input.len(), output.len(), "lengths differ");
-    let len = input.len() / rows.len();
+    let len = input.len() / scale.len();
     assert_eq!(
-        len * rows.len(),
+        len * scale.len(),
         input.len(),
         "rows do not divide the input"
     );
-    for ((input, output), row) in input
+    let rows = input
         .chunks_exact(len.max(1))
-        .zip(output.chunks_exact_mut(len.max(1)))
-        .zip(rows)
-    {
-        *row = match isa {
+        .zip(output.chunks_exact_mut(len.max(1)));
+    for ((input, output), (scale, zero_point)) in rows.zip(scale.iter_mut().zip(zero_point)) {
+        let row = match isa {
             Isa::Portable => quantize_row(quantizer, input, output),
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2(token) => avx2::quantize_row(token, quantizer, input, output),
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512(token) => avx512::quantize_row(token, quantizer, input, output),
         };
+        (*scale, *zero_point) = (row.scale, row.zero_point);
     }
 }
 
@@ -166,9 +183,20 @@ mod tests {
 
     fn quantize(quantizer: Quantizer, input: &[f32]) -> (Vec<i8>, RowScale) {
         let mut output = vec![0; input.len()];
-        let mut rows = [RowScale::default()];
-        quantize_rows(Isa::Portable, quantizer, input, &mut output, &mut rows);
-        (output, rows[0])
+        let (mut scale, mut zero_point) = ([0.0], [0]);
+        quantize_rows(
+            Isa::Portable,
+            quantizer,
+            input,
+            &mut output,
+            &mut scale,
+            &mut zero_point,
+        );
+        let row = RowScale {
+            scale: scale[0],
+            zero_point: zero_point[0],
+        };
+        (output, row)
     }
 
     #[test]
@@ -213,9 +241,16 @@ mod tests {
         ] {
             let run = |isa| {
                 let mut output = vec![0; input.len()];
-                let mut rows = [RowScale::default(); 3];
-                quantize_rows(isa, quantizer, &input, &mut output, &mut rows);
-                (output, rows)
+                let (mut scale, mut zero_point) = ([0.0; 3], [0; 3]);
+                quantize_rows(
+                    isa,
+                    quantizer,
+                    &input,
+                    &mut output,
+                    &mut scale,
+                    &mut zero_point,
+                );
+                (output, scale, zero_point)
             };
             for isa in Isa::all() {
                 assert_eq!(run(isa), run(Isa::Portable), "{isa:?}, {quantizer:?}");

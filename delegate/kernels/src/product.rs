@@ -5,7 +5,7 @@ use std::ops::{Deref, Range};
 
 use crate::aligned::Aligned;
 use crate::geometry::{ConvGeometry, Run, Window};
-use crate::hybrid::RowScale;
+use crate::hybrid::{RowScale, RowScales};
 use crate::requantize::{Requantize, WideMultiplier};
 use crate::{Isa, OutputStage, portable};
 #[cfg(target_arch = "x86_64")]
@@ -571,14 +571,14 @@ pub(crate) struct HybridColumns {
 
 /// The scales of all rows; `pixels` neighbouring pixels of the result share one.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct RowScales<'r> {
-    pub rows: &'r [RowScale],
+pub(crate) struct PixelScales<'r> {
+    pub rows: RowScales<'r>,
     pub pixels: usize,
 }
 
-impl RowScales<'_> {
+impl PixelScales<'_> {
     fn of(&self, pixel: usize) -> RowScale {
-        self.rows[pixel / self.pixels]
+        self.rows.of(pixel / self.pixels)
     }
 }
 
@@ -615,7 +615,7 @@ impl Packed for PackedHybrid {
     type Input = i8;
     type Stored = u8;
     type Output = f32;
-    type Rows<'r> = RowScales<'r>;
+    type Rows<'r> = PixelScales<'r>;
 
     const WORK: usize = 1;
     const SPLIT_EDGES: bool = false;
@@ -633,7 +633,7 @@ impl Packed for PackedHybrid {
         geometry: &ConvGeometry,
         run: Run,
         input: &'a [i8],
-        rows: RowScales<'_>,
+        rows: PixelScales<'_>,
         scratch: &'a mut [u8],
     ) -> Window<'a, u8> {
         let zero_point = rows.of(geometry.pixel(run)).zero_point as i8;
@@ -644,7 +644,7 @@ impl Packed for PackedHybrid {
         &self,
         window: &Window<'_, u8>,
         pixels: Range<usize>,
-        rows: RowScales<'_>,
+        rows: PixelScales<'_>,
         blocks: Range<usize>,
         output: &mut [f32],
         pitch: usize,
