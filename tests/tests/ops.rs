@@ -184,7 +184,9 @@ fn fast_numerics_are_those_of_xnnpack() {
         "mean/",
     ];
     check(Numerics::Fast, xnnpack, |case| {
-        let exact = EXACT.iter().any(|family| case.name.starts_with(family));
+        // With an int32 bias, the optimized kernel of int16 rounds like none of the others.
+        let exact = EXACT.iter().any(|family| case.name.starts_with(family))
+            && !case.name.contains("int32_bias");
         let resize = case.name.starts_with("resize_bilinear/");
         let steps = if exact { 0 } else { 1 + i64::from(resize) };
         Tolerance {

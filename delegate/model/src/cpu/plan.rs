@@ -101,13 +101,24 @@ struct Planner<'a> {
     values: Vec<Value>,
     /// Whether the value is there when the next operator runs.
     known: Vec<bool>,
+    /// How many operators that are not planned yet read the value.
+    readers: Vec<usize>,
+    /// Whether the value was computed here, and nothing that runs reads it.
+    is_spare: Vec<bool>,
     steps: Vec<Step>,
 }
 
 impl<'a> Planner<'a> {
     fn new(subgraph: &'a Subgraph, options: &'a Options) -> Result<Self, RunError> {
-        let values = subgraph.tensors.iter().map(value).collect();
+        let values: Vec<Value> = subgraph.tensors.iter().map(value).collect();
+        let mut readers = vec![0; values.len()];
+        let inputs = subgraph.nodes.iter().flat_map(|node| node.inputs.iter());
+        for input in inputs.flatten() {
+            readers[input.index()] += 1;
+        }
         let mut planner = Self {
+            readers,
+            is_spare: vec![false; values.len()],
             subgraph,
             options,
             values,
@@ -265,10 +276,29 @@ impl<'a> Planner<'a> {
             .flatten()
             .all(|i| self.values[i.index()].data.is_some());
         if constant && !node.outputs.is_empty() {
-            self.compute(&step)
+            self.compute(&step)?;
         } else {
+            for (slot, &input) in step.inputs.iter().enumerate() {
+                if let Some(input) = input.filter(|_| step.kernel.reads(slot)) {
+                    self.is_spare[input] = false;
+                }
+            }
             self.steps.push(step);
-            Ok(())
+        }
+        self.drop_spare(node);
+        Ok(())
+    }
+
+    /// Drops the operands of a planned `node` that were computed here and have been copied by all
+    /// that need them: weights that were widened and then packed are not kept twice.
+    fn drop_spare(&mut self, node: &Node) {
+        for input in node.inputs.iter().flatten() {
+            let index = input.index();
+            self.readers[index] -= 1;
+            let is_done = self.readers[index] == 0 && !self.subgraph.outputs.contains(input);
+            if is_done && self.is_spare[index] && !self.options.keep_all {
+                self.values[index].data = None;
+            }
         }
     }
 
@@ -317,6 +347,7 @@ impl<'a> Planner<'a> {
         let arena = Bytes::new(arena);
         for (&output, range) in step.outputs.iter().zip(ranges) {
             self.values[output].data = arena.slice(range);
+            self.is_spare[output] = true;
         }
         Ok(())
     }
@@ -367,8 +398,10 @@ impl<'a> Planner<'a> {
             need(input.index(), 0, end);
         }
         for (index, step) in self.steps.iter().enumerate() {
-            for &input in step.inputs.iter().flatten() {
-                need(input, index, index);
+            for (slot, &input) in step.inputs.iter().enumerate() {
+                if let Some(input) = input.filter(|_| step.kernel.reads(slot)) {
+                    need(input, index, index);
+                }
             }
             for &output in &step.outputs {
                 need(

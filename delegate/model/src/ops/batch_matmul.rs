@@ -123,6 +123,7 @@ impl BatchMatmul {
             })),
             None => None,
         };
+        let copied = if constant.is_some() { vec![RIGHT] } else { vec![] };
         let threads = io.threads;
         let left_len = if adj_x { p.rows * p.depth } else { 0 };
         Ok(Kernel::with_scratch(4 * (len.next_multiple_of(16) + left_len), move |run| {
@@ -146,7 +147,7 @@ impl BatchMatmul {
                 };
                 product.run(left, packed, output, threads);
             }
-        }))
+        }).with_copies_of(copied))
     }
 
     fn prepare_i8(&self, io: &Signature, p: Products) -> Result<Kernel, OpError> {
@@ -259,7 +260,7 @@ impl BatchMatmul {
             for (output, &(l, r)) in parts.output.chunks_exact_mut(p.rows * p.columns).zip(&p.pairs) {
                 products[r].run(left_matrix(left, l, &p, adj_x, turned), output, scratch, threads);
             }
-        }))
+        }).with_copies_of([RIGHT]))
     }
 }
 

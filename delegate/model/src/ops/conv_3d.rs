@@ -149,7 +149,7 @@ impl Operator for Conv3d {
                 }
                 conv.run(stacked, output, scratch, threads);
             }
-        }))
+        }).with_copies_of([WEIGHTS, BIAS]))
     }
 }
 

@@ -117,7 +117,7 @@ impl Operator for Conv3dTranspose {
                 }
             }
             parts.output.iter_mut().for_each(|y| *y = y.clamp(low, high));
-        }))
+        }).with_copies_of([SHAPE, WEIGHTS, BIAS]))
     }
 }
 

@@ -280,7 +280,7 @@ impl Operator for TransposeConv {
                     }
                 }
             }
-        }))
+        }).with_copies_of([SHAPE, WEIGHTS, BIAS]))
     }
 }
 

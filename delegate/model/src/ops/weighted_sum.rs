@@ -151,20 +151,22 @@ impl<'a> WeightedSum<'a> {
     pub fn prepare(&self, geometry: ConvGeometry, depthwise: bool) -> Result<Kernel, OpError> {
         let convolution = self.convolution(geometry, depthwise)?;
         let (input, most) = (self.input, self.io.threads);
-        Ok(Kernel::with_scratch(
-            convolution.scratch(most),
-            move |run| {
-                let threads = run.threads.min(most);
-                let parts = run.parts::<u8>(0);
-                convolution.run(
-                    parts.inputs,
-                    parts.inputs.bytes(input),
-                    parts.output,
-                    parts.scratch,
-                    threads,
-                );
-            },
-        ))
+        let copied = match convolution.loops {
+            Loops::Plain(_) => vec![],
+            _ => vec![self.weights, self.bias],
+        };
+        let kernel = Kernel::with_scratch(convolution.scratch(most), move |run| {
+            let threads = run.threads.min(most);
+            let parts = run.parts::<u8>(0);
+            convolution.run(
+                parts.inputs,
+                parts.inputs.bytes(input),
+                parts.output,
+                parts.scratch,
+                threads,
+            );
+        });
+        Ok(kernel.with_copies_of(copied))
     }
 
     /// The convolution with `geometry`; `depthwise` reads no groups, and its weights have one
