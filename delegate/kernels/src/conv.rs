@@ -5,7 +5,7 @@
 use std::ops::Range;
 
 use crate::geometry::{ConvGeometry, Run};
-use crate::hybrid::RowScales;
+use crate::hybrid::{RowScales, Scaling};
 use crate::product::{Packed, PackedF32, PackedHybrid, PackedI8, PackedI16, PixelScales, Segments};
 use crate::{Isa, OutputStage, parallel};
 
@@ -317,6 +317,7 @@ impl ConvHybrid {
         weights: &[i8],
         scale: &[f32],
         bias: Option<&[f32]>,
+        scaling: Scaling,
         clamp: (f32, f32),
     ) -> Self {
         Self(Conv::new(
@@ -324,8 +325,8 @@ impl ConvHybrid {
             weights,
             |columns, weights, segments| {
                 let bias = bias.map(|bias| &bias[columns.clone()]);
-                let n = columns.len();
-                PackedHybrid::new(isa, weights, segments, &scale[columns], bias, clamp, n)
+                let scale = &scale[columns];
+                PackedHybrid::new(isa, weights, segments, scale, bias, scaling, clamp)
             },
         ))
     }
@@ -627,17 +628,20 @@ mod tests {
                     .enumerate()
                     .map(|(i, &sum)| {
                         let column = i % geometry.out_depth;
-                        (sum as f32 * (row(i).scale * scale[column]) + bias[column])
+                        Scaling::RowFirst
+                            .apply(sum, row(i).scale, scale[column], bias[column])
                             .clamp(-1.5, 2.0)
                     })
                     .collect();
                 for (isa, threads) in Isa::all().into_iter().flat_map(|isa| [(isa, 1), (isa, 3)]) {
+                    let (bias, scaling) = (Some(&*bias), Scaling::RowFirst);
+                    let clamp = (-1.5, 2.0);
                     let conv =
-                        ConvHybrid::new(isa, geometry, &weights, &scale, Some(&bias), (-1.5, 2.0));
+                        ConvHybrid::new(isa, geometry, &weights, &scale, bias, scaling, clamp);
                     let mut output = vec![f32::NAN; geometry.output_len()];
                     let mut scratch = vec![0xa5; conv.scratch_len(threads)];
                     conv.run(&input, rows, &mut output, &mut scratch, threads);
-                    assert_close(&output, &expected, &format!("{isa:?}, {geometry:?}"));
+                    assert!(output == expected, "{isa:?}, {geometry:?}");
                 }
             }
         });

@@ -34,10 +34,35 @@ impl RowScales<'_> {
 pub enum Quantizer {
     /// LiteRT's `SymmetricQuantizeFloats`: zero point 0, -127 to 127, ties away from zero.
     Symmetric,
-    /// LiteRT's `AsymmetricQuantizeFloats`: the range with 0 over -128 to 127, ties away from zero.
+    /// LiteRT's `AsymmetricQuantizeFloats`, in the form that its vectors have: the range with 0, a float32, over -128 to 127;
+    /// ties away from zero.
     Asymmetric,
     /// XNNPACK's `qd8`: as [`Self::Asymmetric`], in float32, ties to even.
     Xnnpack,
+}
+
+/// In which order a sum of integers, the scales of row and weights, and the bias meet: the last bit of a result decides how the
+/// next operator rounds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scaling {
+    /// `sum * weights * row + bias`: LiteRT's CONV_2D with a scale for each channel.
+    WeightsFirst,
+    /// `sum * (row * weights) + bias`: other operators of LiteRT.
+    Together,
+    /// `sum * row * weights + bias`, the last product and sum rounded once: XNNPACK.
+    RowFirst,
+}
+
+impl Scaling {
+    #[inline(always)]
+    pub(crate) fn apply(self, sum: i32, row: f32, weights: f32, bias: f32) -> f32 {
+        let sum = sum as f32;
+        match self {
+            Self::WeightsFirst => sum * weights * row + bias,
+            Self::Together => sum * (row * weights) + bias,
+            Self::RowFirst => (sum * row).mul_add(weights, bias),
+        }
+    }
 }
 
 /// Quantizes `input`, as many rows as `scale` and `zero_point` have entries, which are set.
@@ -95,9 +120,10 @@ pub(crate) fn quantize_row(quantizer: Quantizer, input: &[f32], output: &mut [i8
         }
         Quantizer::Asymmetric => {
             let row = asymmetric(min.min(0.0), max.max(0.0));
-            let (inverse, zero_point) = (1.0 / row.scale, row.zero_point as f32);
+            let inverse = 1.0 / row.scale;
             for (output, &x) in output.iter_mut().zip(input) {
-                *output = (round_away(zero_point + x * inverse) as i32).clamp(-128, 127) as i8;
+                let steps = round_away(x * inverse).clamp(-256.0, 256.0) as i32;
+                *output = (steps + row.zero_point).clamp(-128, 127) as i8;
             }
             row
         }
@@ -144,8 +170,8 @@ fn asymmetric(min: f32, max: f32) -> RowScale {
             zero_point: 0,
         };
     }
+    let scale = f64::from(max - min) / 255.0;
     let (min, max) = (f64::from(min), f64::from(max));
-    let scale = (max - min) / 255.0;
     let (from_min, from_max) = (-128.0 - min / scale, 127.0 - max / scale);
     let (min_error, max_error) = (128.0 + (min / scale).abs(), 127.0 + (max / scale).abs());
     let zero_point = if min_error < max_error {
@@ -213,9 +239,8 @@ mod tests {
             assert_eq!(output, [-128, 127, -126], "{quantizer:?}");
             assert_eq!((row.scale, row.zero_point), (1.0, -128), "{quantizer:?}");
         }
-        // Ties: of 3.5 steps for XNNPACK, of -124.5 for LiteRT.
-        let third = |quantizer| quantize(quantizer, &[0.0, 255.0, 3.5]).0[2];
-        assert_eq!(third(Quantizer::Xnnpack), -124);
+        let third = |quantizer| quantize(quantizer, &[0.0, 255.0, 2.5]).0[2];
+        assert_eq!(third(Quantizer::Xnnpack), -126);
         assert_eq!(third(Quantizer::Asymmetric), -125);
     }
 

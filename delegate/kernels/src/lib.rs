@@ -34,7 +34,7 @@ mod testing;
 pub use conv::{ConvF32, ConvHybrid, ConvI8, ConvI16, ProductF32, ProductI8};
 pub use depthwise::{DepthwiseF32, DepthwiseI8, DepthwiseI16};
 pub use geometry::ConvGeometry;
-pub use hybrid::{Quantizer, RowScales};
+pub use hybrid::{Quantizer, RowScales, Scaling};
 pub use isa::Isa;
 #[cfg(target_arch = "x86_64")]
 pub use isa::{Avx2, Avx512};

@@ -35,6 +35,10 @@ impl Order {
     }
 }
 
+fn wrapping_sum(terms: impl Iterator<Item = i32>) -> i32 {
+    terms.fold(0, i32::wrapping_add)
+}
+
 fn row(k: usize) -> Segments {
     Segments {
         rows: 1,
@@ -168,7 +172,7 @@ impl MatMulI8 {
         let factor = i32::from(self.left_zero_point) + self.form.shift();
         bias.fill(0);
         for (column, bias) in bias.iter_mut().enumerate().take(self.layout.n) {
-            let sum: i32 = (0..self.k).map(|i| i32::from(columns.get(column, i))).sum();
+            let sum = wrapping_sum((0..self.k).map(|i| columns.get(column, i).into()));
             *bias = sum.wrapping_mul(-factor);
         }
     }
@@ -245,7 +249,7 @@ impl MatMulI8 {
             return 0;
         }
         let zero_point = i32::from(self.left_zero_point);
-        let sum: i32 = left.iter().map(|&x| i32::from(x) - zero_point).sum();
+        let sum = wrapping_sum(left.iter().map(|&x| i32::from(x) - zero_point));
         sum.wrapping_mul(self.right_zero_point.into())
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::depthwise::{PackedDepthwiseF32, PackedDepthwiseI8, PackedDepthwiseI16};
 use crate::geometry::Window;
-use crate::hybrid::RowScale;
+use crate::hybrid::{RowScale, Scaling};
 use crate::product::{HybridColumns, PackedF32, PackedI8, PackedI16, Segments, SumsI8, Tile};
 
 pub(crate) const TILE_I8: Tile = Tile {
@@ -98,12 +98,33 @@ pub(crate) fn scale_sums(
     clamp: (f32, f32),
     output: &mut [f32],
 ) {
+    match columns.scaling {
+        Scaling::WeightsFirst => {
+            scale_row(Scaling::WeightsFirst, columns, first, row, clamp, output)
+        }
+        Scaling::Together => scale_row(Scaling::Together, columns, first, row, clamp, output),
+        Scaling::RowFirst => scale_row(Scaling::RowFirst, columns, first, row, clamp, output),
+    }
+}
+
+/// [`scale_sums`] for a scaling that is known when this is compiled.
+#[inline(always)]
+fn scale_row(
+    scaling: Scaling,
+    columns: &HybridColumns,
+    first: usize,
+    row: RowScale,
+    clamp: (f32, f32),
+    output: &mut [f32],
+) {
     let weights = columns.sum[first..].iter().zip(&columns.scale[first..]);
     for ((output, (&weights, &scale)), &bias) in
         output.iter_mut().zip(weights).zip(&columns.bias[first..])
     {
         let sum = (output.to_bits() as i32).wrapping_sub(weights.wrapping_mul(row.zero_point));
-        *output = (sum as f32 * (row.scale * scale) + bias).clamp(clamp.0, clamp.1);
+        *output = scaling
+            .apply(sum, row.scale, scale, bias)
+            .clamp(clamp.0, clamp.1);
     }
 }
 
@@ -135,7 +156,7 @@ pub(crate) fn product_i16(
                 for (sum, weights) in sums.iter_mut().zip(weights.as_chunks::<2>().0) {
                     let products =
                         pair[0] * i32::from(weights[0]) + pair[1] * i32::from(weights[1]);
-                    *sum += i64::from(products);
+                    *sum = sum.wrapping_add(i64::from(products));
                 }
             }
         }
@@ -221,7 +242,8 @@ pub(crate) fn depthwise_i16(
                 for x in 0..packed.filter_w {
                     let input = window.data[start + y * window.row + x * window.column];
                     let weight = packed.weights[(y * packed.filter_w + x) * depth + channel];
-                    sum += i64::from(i32::from(input) * i32::from(weight));
+                    let product = i64::from(i32::from(input) * i32::from(weight));
+                    sum = sum.wrapping_add(product);
                 }
             }
             *output = packed.stage.apply_i16(channel, sum);

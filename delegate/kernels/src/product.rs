@@ -5,7 +5,7 @@ use std::ops::{Deref, Range};
 
 use crate::aligned::Aligned;
 use crate::geometry::{ConvGeometry, Run, Window};
-use crate::hybrid::{RowScale, RowScales};
+use crate::hybrid::{RowScale, RowScales, Scaling};
 use crate::requantize::{Requantize, WideMultiplier};
 use crate::{Isa, OutputStage, portable};
 #[cfg(target_arch = "x86_64")]
@@ -567,6 +567,7 @@ pub(crate) struct HybridColumns {
     pub sum: Vec<i32>,
     pub scale: Vec<f32>,
     pub bias: Vec<f32>,
+    pub scaling: Scaling,
 }
 
 /// The scales of all rows; `pixels` neighbouring pixels of the result share one.
@@ -583,18 +584,23 @@ impl PixelScales<'_> {
 }
 
 impl PackedHybrid {
-    /// Packs `weights`, `n` rows of `segments.depth()`; `scale` and `bias` have `n` entries.
+    /// Packs `weights`, as many rows of `segments.depth()` as `scale` and `bias` have entries.
     pub fn new(
         isa: Isa,
         weights: &[i8],
         segments: Segments,
         scale: &[f32],
         bias: Option<&[f32]>,
+        scaling: Scaling,
         clamp: (f32, f32),
-        n: usize,
     ) -> Self {
+        let n = scale.len();
         assert!(clamp.0 <= clamp.1, "clamp from {} to {}", clamp.0, clamp.1);
-        assert_eq!(scale.len(), n, "scales do not match the columns");
+        assert_eq!(
+            weights.len(),
+            n * segments.depth(),
+            "scales do not match the columns"
+        );
         assert!(
             bias.is_none_or(|bias| bias.len() == n),
             "bias does not match the columns"
@@ -605,6 +611,7 @@ impl PackedHybrid {
                 sum: column_sums(weights, segments.depth()),
                 scale: scale.to_vec(),
                 bias: bias.map_or_else(|| vec![0.0; n], <[f32]>::to_vec),
+                scaling,
             },
             clamp,
         }

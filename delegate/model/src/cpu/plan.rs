@@ -452,3 +452,74 @@ fn value(tensor: &Tensor) -> Value {
             .filter(|_| tensor.dtype != DType::String),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::cpu::Runner;
+    use crate::ops::{Add, Dequantize, FullyConnected};
+
+    /// A product with weights of float16, which are 1 and 2, and the sum of what `also` adds to it.
+    fn model(is_read_too: bool) -> (Model, TensorId) {
+        let mut subgraph = Subgraph::default();
+        let mut tensor = |dtype, data: Option<Vec<u8>>| {
+            let mut tensor = Tensor::new("", dtype, [1, 2]);
+            tensor.data = data.map(Bytes::from);
+            subgraph.add_tensor(tensor)
+        };
+        let half = tensor(DType::F16, Some(vec![0x00, 0x3c, 0x00, 0x40]));
+        let weights = tensor(DType::F32, None);
+        let (input, product, sum) = (
+            tensor(DType::F32, None),
+            tensor(DType::F32, None),
+            tensor(DType::F32, None),
+        );
+        subgraph.nodes = vec![
+            Node::new(Dequantize, &[half], &[weights]),
+            Node::new(FullyConnected::default(), &[input, weights], &[product]),
+        ];
+        let output = if is_read_too {
+            let add = Node::new(Add::default(), &[product, weights], &[sum]);
+            subgraph.nodes.push(add);
+            sum
+        } else {
+            product
+        };
+        (subgraph.inputs, subgraph.outputs) = (vec![input], vec![output]);
+        let model = Model {
+            subgraphs: vec![subgraph],
+            ..Model::default()
+        };
+        (model, weights)
+    }
+
+    fn run(model: &Model) -> (Arc<Plan>, Vec<f32>) {
+        let plan = Arc::new(Plan::new(model, &Options::default()).unwrap());
+        let mut runner = Runner::new(plan.clone()).unwrap();
+        runner
+            .set_input(0, bytemuck::cast_slice(&[3.0f32, 5.0]))
+            .unwrap();
+        runner.run();
+        let output = runner.output(0).chunks_exact(4);
+        let output = output.map(bytemuck::pod_read_unaligned).collect();
+        (plan, output)
+    }
+
+    #[test]
+    fn widened_weights_that_were_packed_are_not_kept() {
+        let (model, weights) = model(false);
+        let (plan, output) = run(&model);
+        assert_eq!(output, [13.0]);
+        assert!(plan.value(weights).data.is_none());
+    }
+
+    #[test]
+    fn widened_weights_that_are_read_when_running_are_kept() {
+        let (model, weights) = model(true);
+        let (plan, output) = run(&model);
+        assert_eq!(output, [14.0, 15.0]);
+        assert!(plan.value(weights).data.is_some());
+    }
+}

@@ -14,7 +14,7 @@ use super::{Attributes, Numerics, OpError, Operator, QuantRule, Role, Signature,
 use crate::cpu::Kernel;
 use crate::quant::PerTensor;
 use crate::schema::tfl;
-use crate::tensor::{DType, Shape, element_count};
+use crate::tensor::{DType, Shape};
 
 /// Attributes of `BATCH_MATMUL`.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -55,8 +55,20 @@ struct Products {
     rows: usize,
     depth: usize,
     columns: usize,
-    /// The left and right matrix of each matrix of the result, those with the same right one in a row where that may be.
-    pairs: Vec<(usize, usize)>,
+    /// The dimensions before the last two: of both operands, and of the result.
+    left: Shape,
+    right: Shape,
+    batch: Shape,
+}
+
+impl Products {
+    /// The left and right matrix that each matrix of the result, `output`, is the product of.
+    fn of<'a, T>(&'a self, output: &'a mut [T]) -> impl Iterator<Item = (&'a mut [T], usize, usize)> {
+        output.chunks_exact_mut(self.rows * self.columns).enumerate().map(|(index, output)| {
+            let [left, right] = [&self.left, &self.right].map(|own| matrix(own, &self.batch, index));
+            (output, left, right)
+        })
+    }
 }
 
 /// The dimensions before the last two, and those two.
@@ -104,9 +116,7 @@ impl BatchMatmul {
         }
         let (left, ..) = split(io.input(LEFT)?)?;
         let (right, ..) = split(io.input(RIGHT)?)?;
-        let pair = |i| (matrix(left, &batch, i), matrix(right, &batch, i));
-        let pairs = (0..element_count(&batch).unwrap_or(0)).map(pair).collect();
-        Ok(Products { rows, depth, columns, pairs })
+        Ok(Products { rows, depth, columns, left: left.into(), right: right.into(), batch })
     }
 
     fn order(&self) -> Order {
@@ -132,7 +142,7 @@ impl BatchMatmul {
             let (left, right) = (parts.inputs.get::<f32>(LEFT), parts.inputs.get::<f32>(RIGHT));
             let (packed, turned) = bytemuck::cast_slice_mut(parts.scratch).split_at_mut(len.next_multiple_of(16));
             let mut last = None;
-            for (output, &(l, r)) in parts.output.chunks_exact_mut(p.rows * p.columns).zip(&p.pairs) {
+            for (output, l, r) in p.of(parts.output) {
                 let left = left_matrix(left, l, &p, adj_x, turned);
                 let packed = match &constant {
                     Some(constant) => &constant[r * len..][..len],
@@ -185,7 +195,7 @@ impl BatchMatmul {
             let sums = bytemuck::cast_slice_mut(sums);
             let turned = bytemuck::cast_slice_mut(turned);
             let mut last = None;
-            for (output, &(l, r)) in parts.output.chunks_exact_mut(p.rows * p.columns).zip(&p.pairs) {
+            for (output, l, r) in p.of(parts.output) {
                 if last != Some(r) {
                     let size = p.depth * p.columns;
                     product.pack(&right[r * size..][..size], order, weights, bias);
@@ -206,7 +216,7 @@ impl BatchMatmul {
             let parts = run.parts::<i16>(0);
             let (left, right) = (parts.inputs.get::<i16>(LEFT), parts.inputs.get::<i16>(RIGHT));
             let (turned, turned_right) = bytemuck::cast_slice_mut(parts.scratch).split_at_mut(left_len);
-            for (output, &(l, r)) in parts.output.chunks_exact_mut(p.rows * p.columns).zip(&p.pairs) {
+            for (output, l, r) in p.of(parts.output) {
                 let left = left_matrix(left, l, &p, adj_x, turned);
                 let mut right = &right[r * p.depth * p.columns..][..p.depth * p.columns];
                 if !adj_y {
@@ -233,7 +243,7 @@ impl BatchMatmul {
         };
         let quantizer =
             if self.asymmetric_quantize_inputs { Quantizer::Asymmetric } else { Quantizer::Symmetric };
-        let rule = (Hybrid::new(p.rows, quantizer), io.numerics);
+        let rule = Hybrid::new(p.rows, quantizer).rule(io.numerics);
         let geometry = ConvGeometry::product(p.rows, p.depth, p.columns);
         let clamp = (f32::NEG_INFINITY, f32::INFINITY);
         let mut columns = vec![0; p.depth * p.columns];
@@ -257,7 +267,7 @@ impl BatchMatmul {
             let left = parts.inputs.get::<f32>(LEFT);
             let (turned, scratch) = parts.scratch.split_at_mut(4 * left_len);
             let turned = bytemuck::cast_slice_mut(turned);
-            for (output, &(l, r)) in parts.output.chunks_exact_mut(p.rows * p.columns).zip(&p.pairs) {
+            for (output, l, r) in p.of(parts.output) {
                 products[r].run(left_matrix(left, l, &p, adj_x, turned), output, scratch, threads);
             }
         }).with_copies_of([RIGHT]))

@@ -4,11 +4,11 @@
 //! Input `[batch, height, width, depth]`, filter `[units, height, width, depth / groups]`, bias
 //! `[units]` or absent. The filter's depth gives the number of groups.
 
-use bantam_kernels::{ConvGeometry, Quantizer};
+use bantam_kernels::{ConvGeometry, Quantizer, Scaling};
 
 use super::Activation;
 use super::Padding;
-use super::hybrid::Hybrid;
+use super::hybrid::{Hybrid, Rule};
 use super::weighted_sum::{Rounding, WeightedSum};
 use super::{Attributes, OpError, Operator, QuantRule, Role, Signature};
 use crate::cpu::Kernel;
@@ -118,10 +118,14 @@ impl Conv2d {
     fn hybrid(&self, io: &Signature, geometry: &ConvGeometry) -> Hybrid {
         let is_product = (geometry.filter_h, geometry.filter_w, geometry.groups) == (1, 1, 1)
             && (self.stride_h, self.stride_w) == (1, 1);
-        let quantizer = if has_distinct_scales(io, WEIGHTS) { Quantizer::Asymmetric } else { Quantizer::Symmetric };
+        let litert = |quantizer, scaling| Rule { parts: geometry.batch, quantizer, scaling };
         Hybrid {
-            reference: (geometry.batch, quantizer),
-            fast: (if is_product { geometry.pixels() } else { geometry.batch }, Quantizer::Xnnpack),
+            reference: if has_distinct_scales(io, WEIGHTS) {
+                litert(Quantizer::Asymmetric, Scaling::WeightsFirst)
+            } else {
+                litert(Quantizer::Symmetric, Scaling::Together)
+            },
+            fast: Rule::xnnpack(if is_product { geometry.pixels() } else { geometry.batch }),
         }
     }
 

@@ -42,7 +42,7 @@ impl Conv3dTranspose {
         let wanted = io.input(SHAPE)?.integers()?;
         let shape: Option<Shape> = wanted.iter().map(|&d| usize::try_from(d).ok()).collect();
         match shape.as_deref().map(<[usize; 5]>::try_from) {
-            Some(Ok(shape)) if shape[0] == batch && shape[4] == units && depth == filter_depth => Ok(shape),
+            Some(Ok(shape)) if shape[0] == batch && shape[4] == units && depth == filter_depth && depth > 0 => Ok(shape),
             _ => Err(OpError::Shape(format!(
                 "result {wanted:?} of batch {batch}, depth {depth} and filter {:?}",
                 io.input(WEIGHTS)?.shape
@@ -89,7 +89,7 @@ impl Operator for Conv3dTranspose {
         // Where tap `tap` of the element at `at` adds to the result.
         let target = move |axis: usize, at: usize, tap: usize| {
             let (stride, w) = (strides[axis] as usize, windows[axis]);
-            let to = (at.checked_mul(stride)? + tap * w.dilation).checked_sub(w.before)?;
+            let to = at.checked_mul(stride)?.checked_add(tap * w.dilation)?.checked_sub(w.before)?;
             (to < output_size[axis]).then_some(to)
         };
         Ok(Kernel::new(move |run| {

@@ -8,7 +8,7 @@ use bantam_kernels::{ConvGeometry, Quantizer};
 use super::Activation;
 use super::conv_2d::has_several_scales;
 use super::Padding;
-use super::hybrid::Hybrid;
+use super::hybrid::{Hybrid, Rule};
 use super::weighted_sum::{Rounding, WeightedSum};
 use super::{Attributes, OpError, Operator, QuantRule, Role, Signature};
 use crate::cpu::Kernel;
@@ -147,6 +147,7 @@ impl Operator for DepthwiseConv2d {
 
     fn prepare(&self, io: &Signature) -> Result<Kernel, OpError> {
         let geometry = self.geometry(io)?;
+        let rule = Rule::litert(geometry.batch, Quantizer::Asymmetric);
         let sum = WeightedSum {
             io,
             input: INPUT,
@@ -154,10 +155,7 @@ impl Operator for DepthwiseConv2d {
             bias: BIAS,
             activation: self.activation,
             reference: Rounding::Fixed,
-            hybrid: Hybrid {
-                reference: (geometry.batch, Quantizer::Asymmetric),
-                fast: (geometry.batch, Quantizer::Asymmetric),
-            },
+            hybrid: Hybrid { reference: rule, fast: rule },
         };
         sum.prepare(geometry, true)
     }

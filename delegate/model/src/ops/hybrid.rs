@@ -2,26 +2,64 @@
 //! are there, in rows that have a scale each, and the sums become float32 again.
 
 use bantam_kernels::hybrid::quantize_rows;
-use bantam_kernels::{ConvGeometry, ConvHybrid, DepthwiseF32, Isa, Quantizer, RowScales};
+use bantam_kernels::{ConvGeometry, ConvHybrid, DepthwiseF32, Isa, Quantizer, RowScales, Scaling};
 
 use super::Numerics;
 
-/// How an operator quantizes its activations, and into how many parts with a scale each (images, or
-/// rows of a product) it divides them.
+/// How an operator computes with quantized activations.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rule {
+    /// Into how many parts with a scale each it divides them: images, or rows of a product.
+    pub parts: usize,
+    /// How they are quantized.
+    pub quantizer: Quantizer,
+    /// How sums become real.
+    pub scaling: Scaling,
+}
+
+impl Rule {
+    /// What LiteRT's own kernels do, but for CONV_2D.
+    pub fn litert(parts: usize, quantizer: Quantizer) -> Self {
+        Self {
+            parts,
+            quantizer,
+            scaling: Scaling::Together,
+        }
+    }
+
+    /// What XNNPACK does.
+    pub fn xnnpack(parts: usize) -> Self {
+        Self {
+            parts,
+            quantizer: Quantizer::Xnnpack,
+            scaling: Scaling::RowFirst,
+        }
+    }
+}
+
+/// The rules of an operator.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Hybrid {
-    /// What LiteRT's own kernels do.
-    pub reference: (usize, Quantizer),
-    /// What runs by default: XNNPACK, unless it leaves the operator to LiteRT's kernels.
-    pub fast: (usize, Quantizer),
+    /// That of LiteRT's own kernels.
+    pub reference: Rule,
+    /// That of what runs by default: XNNPACK, unless it leaves the operator to LiteRT's kernels.
+    pub fast: Rule,
 }
 
 impl Hybrid {
     /// The same `parts` for LiteRT, which quantizes them so, and XNNPACK.
     pub fn new(parts: usize, reference: Quantizer) -> Self {
         Self {
-            reference: (parts, reference),
-            fast: (parts, Quantizer::Xnnpack),
+            reference: Rule::litert(parts, reference),
+            fast: Rule::xnnpack(parts),
+        }
+    }
+
+    /// The rule that `numerics` asks for.
+    pub fn rule(&self, numerics: Numerics) -> Rule {
+        match numerics {
+            Numerics::Reference => self.reference,
+            Numerics::Fast => self.fast,
         }
     }
 }
@@ -34,14 +72,10 @@ struct Input {
 }
 
 impl Input {
-    fn new((rule, numerics): (Hybrid, Numerics), geometry: &ConvGeometry) -> Self {
-        let (rows, quantizer) = match numerics {
-            Numerics::Reference => rule.reference,
-            Numerics::Fast => rule.fast,
-        };
+    fn new(rule: Rule, geometry: &ConvGeometry) -> Self {
         Self {
-            quantizer,
-            rows: rows.max(1),
+            quantizer: rule.quantizer,
+            rows: rule.parts.max(1),
             len: geometry.input_len(),
         }
     }
@@ -84,7 +118,7 @@ pub(super) struct HybridConv {
 impl HybridConv {
     /// With a `scale` and a bias for each column.
     pub fn new(
-        rule: (Hybrid, Numerics),
+        rule: Rule,
         geometry: ConvGeometry,
         weights: &[i8],
         scale: &[f32],
@@ -99,6 +133,7 @@ impl HybridConv {
                 weights,
                 scale,
                 bias.as_deref(),
+                rule.scaling,
                 clamp,
             ),
         }
@@ -127,7 +162,7 @@ pub(super) struct HybridDepthwise {
 impl HybridDepthwise {
     /// With a `scale` and a bias for each channel.
     pub fn new(
-        rule: (Hybrid, Numerics),
+        rule: Rule,
         geometry: ConvGeometry,
         weights: &[i8],
         scale: Vec<f32>,

@@ -301,7 +301,7 @@ impl<'a> WeightedSum<'a> {
                 scales => scales.to_vec(),
             };
             let (bias, clamp) = (self.constant_bias()?, self.range_f32()?);
-            let rule = (self.hybrid, self.io.numerics);
+            let rule = self.hybrid.rule(self.io.numerics);
             if depthwise {
                 Loops::DepthwiseHybrid(HybridDepthwise::new(
                     rule, geometry, weights, scale, bias, clamp,
