@@ -771,21 +771,7 @@ impl Packed for PackedI16 {
         scratch: &'a mut [i16],
     ) -> Window<'a, i16> {
         let is_whole = self.layout.segments.len.is_multiple_of(self.layout.group);
-        let in_place = if is_whole {
-            geometry.window_in_place(run, input)
-        } else {
-            None
-        };
-        in_place.unwrap_or_else(|| {
-            geometry.copy_window(
-                run,
-                input,
-                1,
-                scratch,
-                |source, target| target.copy_from_slice(source),
-                |target| target.fill(0),
-            )
-        })
+        plain_window(geometry, run, input, is_whole, scratch)
     }
 
     fn multiply(
@@ -817,6 +803,27 @@ impl Packed for PackedI16 {
             },
         );
     }
+}
+
+/// The window of `run` where it is, if it `may_stay` there and reads no padding, which is 0; else copied.
+fn plain_window<'a, T: Copy + Default>(
+    geometry: &ConvGeometry,
+    run: Run,
+    input: &'a [T],
+    may_stay: bool,
+    scratch: &'a mut [T],
+) -> Window<'a, T> {
+    let in_place = geometry.window_in_place(run, input);
+    in_place.filter(|_| may_stay).unwrap_or_else(|| {
+        geometry.copy_window(
+            run,
+            input,
+            1,
+            scratch,
+            |source, target| target.copy_from_slice(source),
+            |target| target.fill(T::default()),
+        )
+    })
 }
 
 /// Position of column `column` among the int32 of `vectors` vectors of `lanes` 128-bit lanes, so that narrowing them with
@@ -900,16 +907,7 @@ impl Packed for PackedF32<'_> {
         (): (),
         scratch: &'a mut [f32],
     ) -> Window<'a, f32> {
-        geometry.window_in_place(run, input).unwrap_or_else(|| {
-            geometry.copy_window(
-                run,
-                input,
-                1,
-                scratch,
-                |source, target| target.copy_from_slice(source),
-                |target| target.fill(0.0),
-            )
-        })
+        plain_window(geometry, run, input, true, scratch)
     }
 
     fn multiply(
