@@ -179,6 +179,7 @@ fn fast_numerics_are_those_of_xnnpack() {
         "abs/",
         "add/",
         "add_n/",
+        "int16x8/",
         "conv_2d/",
         "depthwise_conv_2d/",
         "dequantize/",
@@ -230,7 +231,9 @@ fn fast_numerics_are_those_of_xnnpack() {
     // fixed point; ours take the reference's table.
     const POWERS_OF_TWO: &str = "power_of_two_int16";
     check(Numerics::Fast, xnnpack, |case| {
-        let exact = EXACT.iter().any(|family| case.name.starts_with(family));
+        // With an int32 bias, the optimized kernel of int16 rounds like none of the others.
+        let exact = EXACT.iter().any(|family| case.name.starts_with(family))
+            && !case.name.contains("int32_bias");
         let resize = case.name.starts_with("resize_bilinear/");
         let steps = match () {
             _ if case.name.ends_with(POWERS_OF_TWO) => 12,

@@ -16,7 +16,7 @@ impl Avx2 {
     }
 }
 
-/// Proof that AVX-512 F, BW, VL, DQ, VNNI and VBMI are present.
+/// Proof that AVX-512 F, BW, VL, DQ, VNNI and VBMI are present, and what [`Avx2`] proves.
 #[cfg(target_arch = "x86_64")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Avx512(());
@@ -30,8 +30,16 @@ impl Avx512 {
             && is_x86_feature_detected!("avx512vl")
             && is_x86_feature_detected!("avx512dq")
             && is_x86_feature_detected!("avx512vnni")
-            && is_x86_feature_detected!("avx512vbmi");
+            && is_x86_feature_detected!("avx512vbmi")
+            && Avx2::detect().is_some();
         present.then_some(Self(()))
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+impl From<Avx512> for Avx2 {
+    fn from(_: Avx512) -> Self {
+        Self(())
     }
 }
 

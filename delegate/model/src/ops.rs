@@ -9,6 +9,7 @@ mod broadcast;
 mod comparison;
 mod extreme;
 mod fixed_point;
+mod hybrid;
 mod movement;
 mod padding;
 mod pointwise;
@@ -17,6 +18,7 @@ mod reduction;
 mod select_by;
 mod sigmoid16;
 mod table16;
+mod volume;
 mod weighted_sum;
 
 use std::fmt;
@@ -24,6 +26,7 @@ use std::fmt;
 pub use activation::Activation;
 pub use padding::Padding;
 pub use pool_2d::Pool2d;
+pub use volume::Volume;
 
 use crate::cpu::Kernel;
 use crate::quant::{PerTensor, Quantization};
@@ -218,7 +221,8 @@ pub enum Role {
         /// The axis of the scales; `None` for one scale.
         axis: Option<usize>,
     },
-    /// Constant bias: int32 with the scale of operand `input` times that of operand `weights`.
+    /// Constant bias with the scale of operand `input` times that of operand `weights`: int32 where
+    /// activations are int8, int64 where they are int16.
     Bias {
         /// The index of the activation operand.
         input: usize,
@@ -481,12 +485,15 @@ operators! {
     arg_max::ArgMax = ARG_MAX;
     arg_min::ArgMin = ARG_MIN;
     average_pool_2d::AveragePool2d = AVERAGE_POOL_2D;
+    batch_matmul::BatchMatmul = BATCH_MATMUL;
     batch_to_space_nd::BatchToSpaceNd = BATCH_TO_SPACE_ND;
     cast::Cast = CAST;
     ceil::Ceil = CEIL;
     concatenation::Concatenation = CONCATENATION;
     conv_2d::Conv2d = CONV_2D;
     cos::Cos = COS;
+    conv_3d::Conv3d = CONV_3D;
+    conv_3d_transpose::Conv3dTranspose = CONV_3D_TRANSPOSE;
     depth_to_space::DepthToSpace = DEPTH_TO_SPACE;
     depthwise_conv_2d::DepthwiseConv2d = DEPTHWISE_CONV_2D;
     dequantize::Dequantize = DEQUANTIZE;

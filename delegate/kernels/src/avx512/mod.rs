@@ -10,9 +10,13 @@ use std::arch::x86_64::*;
 pub(crate) use depthwise::{
     Source, Steps, depthwise_columns_len, depthwise_f32, depthwise_i8, pack_depthwise_i8,
 };
-pub(crate) use product::{product_f32, product_i8, tile_f32, tile_i8};
+pub(crate) use product::{
+    product_f32, product_i8, product_i16, sums_i8, tile_f32, tile_i8, tile_i16,
+};
 
 use crate::Avx512;
+use crate::hybrid::{Quantizer, RowScale};
+use crate::product::HybridColumns;
 
 /// The portable loop, compiled for these vectors.
 pub(crate) fn store_biased(_: Avx512, source: &[i8], target: &mut [u8]) {
@@ -22,6 +26,44 @@ pub(crate) fn store_biased(_: Avx512, source: &[i8], target: &mut [u8]) {
     }
     // SAFETY: the token proves the features.
     unsafe { inner(source, target) }
+}
+
+/// The portable loop, compiled for these vectors.
+pub(crate) fn scale_sums(
+    _: Avx512,
+    columns: &HybridColumns,
+    first: usize,
+    row: RowScale,
+    clamp: (f32, f32),
+    output: &mut [f32],
+) {
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+    fn inner(
+        columns: &HybridColumns,
+        first: usize,
+        row: RowScale,
+        clamp: (f32, f32),
+        output: &mut [f32],
+    ) {
+        crate::portable::scale_sums(columns, first, row, clamp, output);
+    }
+    // SAFETY: the token proves the features.
+    unsafe { inner(columns, first, row, clamp, output) }
+}
+
+/// The portable loop, compiled for these vectors.
+pub(crate) fn quantize_row(
+    _: Avx512,
+    quantizer: Quantizer,
+    input: &[f32],
+    output: &mut [i8],
+) -> RowScale {
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+    fn inner(quantizer: Quantizer, input: &[f32], output: &mut [i8]) -> RowScale {
+        crate::hybrid::quantize_row(quantizer, input, output)
+    }
+    // SAFETY: the token proves the features.
+    unsafe { inner(quantizer, input, output) }
 }
 
 /// Loads 64 bytes.
@@ -46,6 +88,22 @@ fn load_u8(bytes: &[u8; 64]) -> __m512i {
 fn load_i32(values: &[i32; 16]) -> __m512i {
     // SAFETY: the reference is to 64 readable bytes; the load needs no alignment.
     unsafe { _mm512_loadu_si512(values.as_ptr().cast()) }
+}
+
+/// Loads 8 integers of 64 bits.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn load_i64(values: &[i64; 8]) -> __m512i {
+    // SAFETY: the reference is to 64 readable bytes; the load needs no alignment.
+    unsafe { _mm512_loadu_si512(values.as_ptr().cast()) }
+}
+
+/// Loads 32 bytes and widens them to int16.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn load_widened(bytes: &[i8; 32]) -> __m512i {
+    // SAFETY: the reference is to 32 readable bytes; the load needs no alignment.
+    _mm512_cvtepi8_epi16(unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) })
 }
 
 /// Loads 16 floats.

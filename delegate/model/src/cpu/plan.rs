@@ -101,13 +101,24 @@ struct Planner<'a> {
     values: Vec<Value>,
     /// Whether the value is there when the next operator runs.
     known: Vec<bool>,
+    /// How many operators that are not planned yet read the value.
+    readers: Vec<usize>,
+    /// Whether the value was computed here, and nothing that runs reads it.
+    is_spare: Vec<bool>,
     steps: Vec<Step>,
 }
 
 impl<'a> Planner<'a> {
     fn new(subgraph: &'a Subgraph, options: &'a Options) -> Result<Self, RunError> {
-        let values = subgraph.tensors.iter().map(value).collect();
+        let values: Vec<Value> = subgraph.tensors.iter().map(value).collect();
+        let mut readers = vec![0; values.len()];
+        let inputs = subgraph.nodes.iter().flat_map(|node| node.inputs.iter());
+        for input in inputs.flatten() {
+            readers[input.index()] += 1;
+        }
         let mut planner = Self {
+            readers,
+            is_spare: vec![false; values.len()],
             subgraph,
             options,
             values,
@@ -265,10 +276,29 @@ impl<'a> Planner<'a> {
             .flatten()
             .all(|i| self.values[i.index()].data.is_some());
         if constant && !node.outputs.is_empty() {
-            self.compute(&step)
+            self.compute(&step)?;
         } else {
+            for (slot, &input) in step.inputs.iter().enumerate() {
+                if let Some(input) = input.filter(|_| step.kernel.reads(slot)) {
+                    self.is_spare[input] = false;
+                }
+            }
             self.steps.push(step);
-            Ok(())
+        }
+        self.drop_spare(node);
+        Ok(())
+    }
+
+    /// Drops the operands of a planned `node` that were computed here and have been copied by all
+    /// that need them: weights that were widened and then packed are not kept twice.
+    fn drop_spare(&mut self, node: &Node) {
+        for input in node.inputs.iter().flatten() {
+            let index = input.index();
+            self.readers[index] -= 1;
+            let is_done = self.readers[index] == 0 && !self.subgraph.outputs.contains(input);
+            if is_done && self.is_spare[index] && !self.options.keep_all {
+                self.values[index].data = None;
+            }
         }
     }
 
@@ -317,6 +347,7 @@ impl<'a> Planner<'a> {
         let arena = Bytes::new(arena);
         for (&output, range) in step.outputs.iter().zip(ranges) {
             self.values[output].data = arena.slice(range);
+            self.is_spare[output] = true;
         }
         Ok(())
     }
@@ -367,8 +398,10 @@ impl<'a> Planner<'a> {
             need(input.index(), 0, end);
         }
         for (index, step) in self.steps.iter().enumerate() {
-            for &input in step.inputs.iter().flatten() {
-                need(input, index, index);
+            for (slot, &input) in step.inputs.iter().enumerate() {
+                if let Some(input) = input.filter(|_| step.kernel.reads(slot)) {
+                    need(input, index, index);
+                }
             }
             for &output in &step.outputs {
                 need(
@@ -417,5 +450,76 @@ fn value(tensor: &Tensor) -> Value {
             .data
             .clone()
             .filter(|_| tensor.dtype != DType::String),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::cpu::Runner;
+    use crate::ops::{Add, Dequantize, FullyConnected};
+
+    /// A product with weights of float16, which are 1 and 2, and the sum of what `also` adds to it.
+    fn model(is_read_too: bool) -> (Model, TensorId) {
+        let mut subgraph = Subgraph::default();
+        let mut tensor = |dtype, data: Option<Vec<u8>>| {
+            let mut tensor = Tensor::new("", dtype, [1, 2]);
+            tensor.data = data.map(Bytes::from);
+            subgraph.add_tensor(tensor)
+        };
+        let half = tensor(DType::F16, Some(vec![0x00, 0x3c, 0x00, 0x40]));
+        let weights = tensor(DType::F32, None);
+        let (input, product, sum) = (
+            tensor(DType::F32, None),
+            tensor(DType::F32, None),
+            tensor(DType::F32, None),
+        );
+        subgraph.nodes = vec![
+            Node::new(Dequantize, &[half], &[weights]),
+            Node::new(FullyConnected::default(), &[input, weights], &[product]),
+        ];
+        let output = if is_read_too {
+            let add = Node::new(Add::default(), &[product, weights], &[sum]);
+            subgraph.nodes.push(add);
+            sum
+        } else {
+            product
+        };
+        (subgraph.inputs, subgraph.outputs) = (vec![input], vec![output]);
+        let model = Model {
+            subgraphs: vec![subgraph],
+            ..Model::default()
+        };
+        (model, weights)
+    }
+
+    fn run(model: &Model) -> (Arc<Plan>, Vec<f32>) {
+        let plan = Arc::new(Plan::new(model, &Options::default()).unwrap());
+        let mut runner = Runner::new(plan.clone()).unwrap();
+        runner
+            .set_input(0, bytemuck::cast_slice(&[3.0f32, 5.0]))
+            .unwrap();
+        runner.run();
+        let output = runner.output(0).chunks_exact(4);
+        let output = output.map(bytemuck::pod_read_unaligned).collect();
+        (plan, output)
+    }
+
+    #[test]
+    fn widened_weights_that_were_packed_are_not_kept() {
+        let (model, weights) = model(false);
+        let (plan, output) = run(&model);
+        assert_eq!(output, [13.0]);
+        assert!(plan.value(weights).data.is_none());
+    }
+
+    #[test]
+    fn widened_weights_that_are_read_when_running_are_kept() {
+        let (model, weights) = model(true);
+        let (plan, output) = run(&model);
+        assert_eq!(output, [14.0, 15.0]);
+        assert!(plan.value(weights).data.is_some());
     }
 }
