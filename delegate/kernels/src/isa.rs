@@ -80,6 +80,33 @@ impl Isa {
         all.into_iter().flatten().collect()
     }
 
+    /// Runs `work` compiled for this set: plain loops that are inlined into it get its vectors. Results are those of
+    /// [`Isa::Portable`], bit for bit, because no set fuses or reorders what the source does not.
+    #[inline]
+    pub fn vectorize<R>(self, work: impl FnOnce() -> R) -> R {
+        match self {
+            Self::Portable => work(),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(_) => {
+                #[target_feature(enable = "avx2")]
+                fn inner<R>(work: impl FnOnce() -> R) -> R {
+                    work()
+                }
+                // SAFETY: the token proves the features.
+                unsafe { inner(work) }
+            }
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512(_) => {
+                #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+                fn inner<R>(work: impl FnOnce() -> R) -> R {
+                    work()
+                }
+                // SAFETY: the token proves the features.
+                unsafe { inner(work) }
+            }
+        }
+    }
+
     /// The name that `BANTAM_ISA` takes.
     pub fn name(self) -> &'static str {
         match self {
@@ -95,6 +122,12 @@ impl Isa {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn vectorized_loops_give_the_same_in_every_set() {
+        let sum = || (0..1000).map(|i| i as f32 * 0.1).sum::<f32>();
+        assert!(Isa::all().iter().all(|isa| isa.vectorize(sum) == sum()));
+    }
 
     #[test]
     fn starts_with_portable_and_has_distinct_names() {
