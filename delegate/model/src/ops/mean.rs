@@ -36,6 +36,10 @@ impl Operator for Mean {
         QuantRule::calibrated(reduction::ROLES)
     }
 
+    fn quant_rule_int16(&self) -> Option<QuantRule> {
+        self.quant_rule()
+    }
+
     fn version(&self, io: &Signature) -> i32 {
         reduction::version(io)
     }
@@ -52,7 +56,7 @@ impl Operator for Mean {
                     parts.output.iter_mut().for_each(|sum| *sum /= count);
                 }))
             }
-            DType::I8 | DType::U8 => reduction.quantized_sum(io, true),
+            DType::I8 | DType::U8 | DType::I16 => reduction.quantized_sum(io, true),
             _ => Err(io.unsupported(INPUT)),
         }
     }
