@@ -6,8 +6,11 @@
 mod activation;
 mod arithmetic;
 mod broadcast;
+mod custom;
+mod detection_postprocess;
 mod extreme;
 mod movement;
+mod non_max_suppression;
 mod padding;
 mod pointwise;
 mod pool_2d;
@@ -17,6 +20,7 @@ mod weighted_sum;
 use std::fmt;
 
 pub use activation::Activation;
+pub use custom::Custom;
 pub use padding::Padding;
 pub use pool_2d::Pool2d;
 
@@ -332,15 +336,19 @@ pub struct Opaque {
     pub options_2: tfl::BuiltinOptions2T,
 }
 
-/// An operator known only by a name.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Custom {
-    /// The name that finds its kernel.
-    pub name: String,
-    /// Its version.
-    pub version: i32,
-    /// Its options, in a format of its own.
-    pub options: Bytes,
+/// [`Attributes`] of an operator that has none: the empty table that the format gives it.
+macro_rules! no_attributes {
+    ($name:ident, $options:ident) => {
+        impl Attributes for $name {
+            fn read(_: &tfl::BuiltinOptionsT) -> Result<Self, OpError> {
+                Ok(Self)
+            }
+
+            fn write(&self) -> tfl::BuiltinOptionsT {
+                tfl::BuiltinOptionsT::$options(Box::default())
+            }
+        }
+    };
 }
 
 macro_rules! operators {
@@ -395,6 +403,7 @@ macro_rules! operators {
             pub fn operator(&self) -> Result<&dyn Operator, OpError> {
                 match self {
                     $(Self::$name(op) => Ok(op),)*
+                    Self::Custom(op) if op.is_known() => Ok(&**op),
                     _ => Err(OpError::NoKernel(self.to_string())),
                 }
             }
@@ -427,42 +436,65 @@ operators! {
     arg_min::ArgMin = ARG_MIN;
     average_pool_2d::AveragePool2d = AVERAGE_POOL_2D;
     batch_to_space_nd::BatchToSpaceNd = BATCH_TO_SPACE_ND;
+    bitcast::Bitcast = BITCAST;
+    broadcast_args::BroadcastArgs = BROADCAST_ARGS;
+    broadcast_to::BroadcastTo = BROADCAST_TO;
     cast::Cast = CAST;
     concatenation::Concatenation = CONCATENATION;
     conv_2d::Conv2d = CONV_2D;
+    cumsum::Cumsum = CUMSUM;
     depth_to_space::DepthToSpace = DEPTH_TO_SPACE;
     depthwise_conv_2d::DepthwiseConv2d = DEPTHWISE_CONV_2D;
     dequantize::Dequantize = DEQUANTIZE;
+    dynamic_update_slice::DynamicUpdateSlice = DYNAMIC_UPDATE_SLICE;
+    embedding_lookup::EmbeddingLookup = EMBEDDING_LOOKUP;
     expand_dims::ExpandDims = EXPAND_DIMS;
+    fill::Fill = FILL;
     fully_connected::FullyConnected = FULLY_CONNECTED;
     gather::Gather = GATHER;
+    gather_nd::GatherNd = GATHER_ND;
     hard_swish::HardSwish = HARD_SWISH;
     leaky_relu::LeakyRelu = LEAKY_RELU;
     logistic::Logistic = LOGISTIC;
+    matrix_diag::MatrixDiag = MATRIX_DIAG;
+    matrix_set_diag::MatrixSetDiag = MATRIX_SET_DIAG;
     max_pool_2d::MaxPool2d = MAX_POOL_2D;
     maximum::Maximum = MAXIMUM;
     mean::Mean = MEAN;
     minimum::Minimum = MINIMUM;
     mirror_pad::MirrorPad = MIRROR_PAD;
     mul::Mul = MUL;
+    non_max_suppression_v4::NonMaxSuppressionV4 = NON_MAX_SUPPRESSION_V4;
+    non_max_suppression_v5::NonMaxSuppressionV5 = NON_MAX_SUPPRESSION_V5;
+    one_hot::OneHot = ONE_HOT;
     pack::Pack = PACK;
     pad::Pad = PAD;
     pad_v2::PadV2 = PADV2;
     prelu::Prelu = PRELU;
     quantize::Quantize = QUANTIZE;
+    range::Range = RANGE;
+    rank::Rank = RANK;
+    reduce_all::ReduceAll = REDUCE_ALL;
+    reduce_any::ReduceAny = REDUCE_ANY;
     reduce_max::ReduceMax = REDUCE_MAX;
     reduce_min::ReduceMin = REDUCE_MIN;
-    relu6::Relu6 = RELU6;
+    reduce_prod::ReduceProd = REDUCE_PROD;
     relu::Relu = RELU;
+    relu6::Relu6 = RELU6;
     relu_n1_to_1::ReluN1To1 = RELU_N1_TO_1;
     reshape::Reshape = RESHAPE;
     resize_bilinear::ResizeBilinear = RESIZE_BILINEAR;
     resize_nearest_neighbor::ResizeNearestNeighbor = RESIZE_NEAREST_NEIGHBOR;
+    reverse_sequence::ReverseSequence = REVERSE_SEQUENCE;
+    reverse_v2::ReverseV2 = REVERSE_V2;
+    scatter_nd::ScatterNd = SCATTER_ND;
+    segment_sum::SegmentSum = SEGMENT_SUM;
     shape::ShapeOf = SHAPE;
     slice::Slice = SLICE;
     softmax::Softmax = SOFTMAX;
     space_to_batch_nd::SpaceToBatchNd = SPACE_TO_BATCH_ND;
     space_to_depth::SpaceToDepth = SPACE_TO_DEPTH;
+    sparse_to_dense::SparseToDense = SPARSE_TO_DENSE;
     split::Split = SPLIT;
     split_v::SplitV = SPLIT_V;
     squeeze::Squeeze = SQUEEZE;
@@ -471,7 +503,11 @@ operators! {
     sum::Sum = SUM;
     tanh::Tanh = TANH;
     tile::Tile = TILE;
+    topk_v2::TopkV2 = TOPK_V2;
     transpose::Transpose = TRANSPOSE;
     transpose_conv::TransposeConv = TRANSPOSE_CONV;
+    unique::Unique = UNIQUE;
     unpack::Unpack = UNPACK;
+    where_nonzero::Where = WHERE;
+    zeros_like::ZerosLike = ZEROS_LIKE;
 }
