@@ -9,6 +9,7 @@ mod broadcast;
 mod custom;
 mod detection_postprocess;
 mod extreme;
+mod flexbuffer;
 mod movement;
 mod non_max_suppression;
 mod padding;

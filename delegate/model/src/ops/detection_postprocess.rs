@@ -8,6 +8,7 @@
 //! Fast suppression looks at each box's best score, regular suppression at each class on its own. Of classes of equal
 //! score the first comes first; LiteRT leaves that to the C++ library where a detection has several classes.
 
+use super::flexbuffer::Map;
 use super::movement::{count, size};
 use super::non_max_suppression::overlap;
 use super::{OpError, Operator, Signature, Value};
@@ -36,22 +37,18 @@ pub(super) struct DetectionPostprocess {
 impl DetectionPostprocess {
     /// The options in `bytes`; what is not there is 0, as in LiteRT.
     pub fn read(bytes: &[u8]) -> Result<Self, OpError> {
-        let broken =
-            |error: flexbuffers::ReaderError| OpError::Attribute(format!("options: {error}"));
-        let map = flexbuffers::Reader::get_root(bytes)
-            .and_then(|root| root.get_map())
-            .map_err(broken)?;
-        let value = |name: &str| map.index(name).ok();
-        let number = |name: &str| size(value(name).map_or(0, |v| v.as_i64()), name);
-        let real = |name: &str| value(name).map_or(0.0, |v| v.as_f32());
+        let map =
+            Map::root(bytes).ok_or_else(|| OpError::Attribute("options that are no map".into()))?;
+        let number = |name: &str| size(map.number(name).unwrap_or(0.0) as i64, name);
+        let real = |name: &str| map.number(name).unwrap_or(0.0) as f32;
         let options = Self {
             max_detections: number("max_detections")?,
             max_classes_per_detection: number("max_classes_per_detection")?,
-            detections_per_class: match value("detections_per_class") {
+            detections_per_class: match map.number("detections_per_class") {
                 Some(_) => number("detections_per_class")?,
                 None => 100,
             },
-            is_regular: value("use_regular_nms").is_some_and(|v| v.as_bool()),
+            is_regular: map.number("use_regular_nms").is_some_and(|v| v != 0.0),
             score_threshold: real("nms_score_threshold"),
             overlap_threshold: real("nms_iou_threshold"),
             classes: number("num_classes")?,
@@ -382,24 +379,24 @@ impl Operator for DetectionPostprocess {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ops::flexbuffer::map;
     use crate::ops::{Custom, Numerics, Op};
     use crate::tensor::Bytes;
     use crate::testing::{Case, eval_with};
 
     fn options(is_regular: bool, overlap: f32) -> Vec<u8> {
-        let mut builder = flexbuffers::Builder::default();
-        let mut map = builder.start_map();
-        map.push("max_detections", 3i32);
-        map.push("max_classes_per_detection", 1i32);
-        map.push("use_regular_nms", is_regular);
-        map.push("nms_score_threshold", 0.2f32);
-        map.push("nms_iou_threshold", overlap);
-        map.push("num_classes", 2i32);
-        for name in ["y_scale", "x_scale", "h_scale", "w_scale"] {
-            map.push(name, 1.0f32);
-        }
-        map.end_map();
-        builder.view().to_vec()
+        map(&[
+            ("h_scale", Ok(1.0)),
+            ("max_classes_per_detection", Err(1)),
+            ("max_detections", Err(3)),
+            ("nms_iou_threshold", Ok(overlap)),
+            ("nms_score_threshold", Ok(0.2)),
+            ("num_classes", Err(2)),
+            ("use_regular_nms", Err(is_regular.into())),
+            ("w_scale", Ok(1.0)),
+            ("x_scale", Ok(1.0)),
+            ("y_scale", Ok(1.0)),
+        ])
     }
 
     fn run(is_regular: bool) -> Vec<Case> {
@@ -444,6 +441,19 @@ mod tests {
         assert_eq!(outputs[1].get::<f32>(), [0.0, 1.0, 1.0]);
         assert_eq!(outputs[2].get::<f32>(), [0.9, 0.7, 0.6]);
         assert_eq!(outputs[3].get::<f32>(), [3.0]);
+    }
+
+    #[test]
+    fn no_options_make_it_panic() {
+        let good = options(true, 0.5);
+        for (place, flip) in
+            (0..good.len()).flat_map(|place| [1, 0x80, 0xff].map(|flip| (place, flip)))
+        {
+            let mut bytes = good.clone();
+            bytes[place] ^= flip;
+            let _ = DetectionPostprocess::read(&bytes);
+            let _ = DetectionPostprocess::read(&good[..place]);
+        }
     }
 
     #[test]
