@@ -3,7 +3,7 @@ import numpy as np
 from flatbuffers import flexbuffers
 
 from .movement import each, q
-from .writer import Q, q_for
+from .writer import Q, TYPES, q_for
 
 QUANTIZED = ("float32", "int8", "int16")
 WIDE = ("float32", "int8", "int16", "int64", "bool")
@@ -150,7 +150,7 @@ def boxes(c, count):
 
 def suppression(zoo):
     for variant, count, most, overlap, threshold, sigma, steps in (
-        ("few", 12, 20, 0.4, 0.2, 0.0, None), ("many", 50, 25, 0.5, 0.05, 0.0, None), ("soft", 30, 30, 0.7, 0.1, 0.4, None), ("ties", 50, 40, 0.6, 0.2, 0.0, 4), ("soft_ties", 40, 40, 0.8, 0.05, 0.3, 3),
+        ("few", 12, 20, 0.4, 0.2, 0.0, None), ("many", 32, 20, 0.5, 0.05, 0.0, None), ("soft", 30, 30, 0.7, 0.1, 0.4, None), ("ties", 40, 30, 0.6, 0.2, 0.0, 4), ("soft_ties", 40, 40, 0.8, 0.05, 0.3, 3),
         ("nothing", 8, 5, 0.5, 2.0, 0.0, None),
     ):
         for v in (4, 5):
@@ -167,7 +167,7 @@ def suppression(zoo):
             c.op(f"NON_MAX_SUPPRESSION_V{v}", inputs, [*outputs, c.output("int32")], f"NonMaxSuppressionV{v}Options", version=1)
     for variant, dtype, count, classes, background, fields in (
         ("fast", "float32", 24, 5, 1, {}), ("fast_no_background", "float32", 25, 3, 0, {}), ("regular", "float32", 24, 5, 1, {"use_regular_nms": True, "detections_per_class": 4}),
-        ("regular_default", "float32", 30, 4, 1, {"use_regular_nms": True}), ("fast", "uint8", 24, 5, 1, {}), ("regular", "uint8", 24, 5, 1, {"use_regular_nms": True}),
+        ("fast", "uint8", 24, 5, 1, {}), ("regular", "uint8", 24, 5, 1, {"use_regular_nms": True}),
         ("two_classes", "float32", 30, 4, 1, {"max_classes_per_detection": 2}),
     ):
         c = zoo.case("detection_postprocess", variant, dtype)
@@ -182,7 +182,24 @@ def suppression(zoo):
         c.custom("TFLite_Detection_PostProcess", flexbuffers.Dumps(options), [encodings, scores, anchors], [c.output("float32") for _ in range(4)])
 
 
+def data_dependent(zoo):
+    """Shapes that depend on what the inputs hold."""
+    c = zoo.case("where", "input", "float32")
+    feed = c.random((3, 4), "float32") * (c.rng.random((3, 4)) < 0.5)
+    c.op("WHERE", [c.input((3, 4), "float32", feed=feed)], [c.output("int64")], "WhereOptions", version=2)
+    c = zoo.case("range", "inputs", "int32")
+    c.op("RANGE", [c.input((), "int32", feed=v) for v in (3, 20, 4)], [c.output("int32")], "RangeOptions", version=1)
+    c = zoo.case("reshape", "input_shape", "float32")
+    c.op("RESHAPE", [c.input((2, 6), "float32"), c.input((3,), "int32", feed=(3, -1, 2))], [c.output("float32")], "ReshapeOptions", version=1)
+    c = zoo.case("fill", "input_shape", "float32")
+    c.op("FILL", [c.input((2,), "int32", feed=(2, 3)), c.input((), "float32")], [c.output("float32")], "FillOptions", version=1)
+    for dtype, index in (("int32", "int64"), ("int8", "int32")):
+        c = zoo.case("unique", "input", dtype)
+        c.op("UNIQUE", [c.input((9,), dtype, low=-2, high=3)], [c.output(dtype), c.output(index)], "UniqueOptions", version=1, idxOutType=TYPES[index])
+
+
 def cases(zoo):
+    data_dependent(zoo)
     indexing(zoo)
     filling(zoo)
     reversing(zoo)
