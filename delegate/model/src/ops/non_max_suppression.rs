@@ -167,8 +167,9 @@ fn suppress(
     } else {
         0.0
     };
+    let most = selected.len().min(len);
     let mut found = 0;
-    while found < selected.len() && len > 0 {
+    while found < most && len > 0 {
         let mut next = pop(&mut heap[..len]);
         len -= 1;
         let original = score(&next);
@@ -279,6 +280,19 @@ mod tests {
             .map(|len| score(&pop(&mut heap[..len])))
             .collect::<Vec<_>>();
         assert_eq!(order, [5.0, 5.0, 4.0, 3.0, 2.0, 0.0, -1.0]);
+    }
+
+    #[test]
+    fn an_empty_box_is_selected_again_but_not_more_often_than_there_are_candidates() {
+        let boxes = [[0.0; 4], [0.0, 0.0, 1.0, 1.0], [0.0; 4]];
+        let limits = Limits {
+            overlap: 0.5,
+            threshold: 0.2,
+            sigma: 0.0,
+        };
+        let (mut heap, mut selected) = ([[0; 3]; 3], [[0; 3]; 3]);
+        let found = suppress(&boxes, &[0.9, 0.5, 0.1], &limits, &mut heap, &mut selected);
+        assert_eq!((found, selected[0][0], selected[1][0]), (2, 0, 0));
     }
 
     #[test]

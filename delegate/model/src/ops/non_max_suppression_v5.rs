@@ -1,6 +1,7 @@
-//! `NON_MAX_SUPPRESSION_V5`: boxes in the order of their scores, but for those that overlap a better one, by hard or soft suppression.
+//! `NON_MAX_SUPPRESSION_V5`: boxes in the order of their scores, but for those that overlap a better one; hard or soft suppression.
 //!
-//! Operands as in the module `non_max_suppression`. Results: indices, their scores, and how many are valid; the others are 0.
+//! Operands as in the module `non_max_suppression`.
+//! Results: indices, their scores, and how many are valid; the others are 0.
 
 use super::non_max_suppression as shared;
 use super::{Attributes, OpError, Operator, Signature};
