@@ -47,7 +47,9 @@ impl Params {
                 continue;
             };
             for &output in others {
-                params.union(first, output);
+                if subgraph[output].dtype == DType::F32 {
+                    params.union(first, output);
+                }
             }
             let (constants, values): (Vec<TensorId>, Vec<TensorId>) = operands
                 .into_iter()

@@ -155,6 +155,7 @@ impl<'a> Rewriter<'a> {
         }
         let outputs = node.outputs.iter().map(|&output| match rule.results {
             Results::Plain => output,
+            _ if self.float[output].dtype != DType::F32 => output,
             _ => self.result(output),
         });
         let outputs = outputs.collect();

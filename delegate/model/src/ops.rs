@@ -234,7 +234,8 @@ pub enum Role {
 pub enum Results {
     /// The calibrated range of each.
     Calibrated,
-    /// All activations and results share one scale and zero point.
+    /// All activations and results share one scale and zero point; a result that is no float (the
+    /// places beside the largest elements) stays as it is.
     SameAsInputs,
     /// Given by the kernel, for int8.
     Fixed(PerTensor),

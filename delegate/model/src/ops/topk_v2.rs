@@ -6,7 +6,7 @@
 use std::cmp::Ordering;
 
 use super::movement::{integer, size};
-use super::{Attributes, OpError, Operator, Signature};
+use super::{Attributes, OpError, Operator, QuantRule, Role, Signature};
 use crate::cpu::Kernel;
 use crate::schema::tfl;
 use crate::tensor::{DType, Shape};
@@ -88,6 +88,14 @@ impl Operator for TopkV2 {
             _ => return Err(OpError::Shape(format!("{count} largest of shape {shape:?}"))),
         }
         Ok(vec![shape.clone(), shape])
+    }
+
+    fn quant_rule(&self) -> Option<QuantRule> {
+        QuantRule::same([Role::Activation, Role::Plain])
+    }
+
+    fn quant_rule_int16(&self) -> Option<QuantRule> {
+        self.quant_rule()
     }
 
     fn version(&self, io: &Signature) -> i32 {
