@@ -56,6 +56,8 @@ pub struct Plan {
     pub(crate) outputs: Vec<TensorId>,
     pub(crate) arena_len: usize,
     pub(crate) scratch_len: usize,
+    /// Bytes of results that were computed beforehand.
+    pub(crate) constants_len: usize,
     pub(crate) threads: usize,
 }
 
@@ -102,6 +104,8 @@ struct Planner<'a> {
     /// Whether the value is there when the next operator runs.
     known: Vec<bool>,
     steps: Vec<Step>,
+    /// Bytes of results that are computed beforehand.
+    constants_len: usize,
 }
 
 impl<'a> Planner<'a> {
@@ -113,6 +117,7 @@ impl<'a> Planner<'a> {
             values,
             known: subgraph.tensors.iter().map(Tensor::is_constant).collect(),
             steps: Vec::new(),
+            constants_len: 0,
         };
         planner.resize_inputs()?;
         Ok(planner)
@@ -161,7 +166,9 @@ impl<'a> Planner<'a> {
             .map(|s| s.kernel.scratch())
             .max()
             .unwrap_or(0);
-        let needed = arena_len.saturating_add(scratch_len);
+        let needed = arena_len
+            .saturating_add(scratch_len)
+            .saturating_add(self.constants_len);
         if needed > self.options.memory_limit {
             return Err(RunError::Memory {
                 needed,
@@ -176,6 +183,7 @@ impl<'a> Planner<'a> {
             outputs: self.subgraph.outputs.clone(),
             arena_len,
             scratch_len,
+            constants_len: self.constants_len,
             threads: self.options.threads.max(1),
         })
     }
@@ -243,6 +251,7 @@ impl<'a> Planner<'a> {
             self.known[output.index()] = true;
         }
         if let ([output], Some(data)) = (&*node.outputs, operator.fold(&io)) {
+            self.keep(data.len())?;
             self.values[output.index()].data = Some(Bytes::from(data));
             return Ok(());
         }
@@ -300,6 +309,7 @@ impl<'a> Planner<'a> {
             })
             .collect();
         let (ranges, arena_len) = self.checked(arena::place(&requests))?;
+        self.keep(arena_len)?;
         let mut arena = self.allocate(arena_len)?;
         let mut scratch = self.allocate(step.kernel.scratch())?;
         let mut places = self.constant_places()?;
@@ -317,6 +327,18 @@ impl<'a> Planner<'a> {
         let arena = Bytes::new(arena);
         for (&output, range) in step.outputs.iter().zip(ranges) {
             self.values[output].data = arena.slice(range);
+        }
+        Ok(())
+    }
+
+    /// Counts a result of `len` bytes that is a constant.
+    fn keep(&mut self, len: usize) -> Result<(), RunError> {
+        self.constants_len = self.constants_len.saturating_add(len);
+        if self.constants_len > self.options.memory_limit {
+            return Err(RunError::Memory {
+                needed: self.constants_len,
+                limit: self.options.memory_limit,
+            });
         }
         Ok(())
     }

@@ -16,6 +16,9 @@ use crate::graph::{Model, TensorId};
 use crate::ops::Value;
 use crate::tensor::Bytes;
 
+/// How often a model may be cut; each cut holds what follows, and is a call deeper.
+const MOST_CUTS: usize = 64;
+
 /// Runs a model whose shapes may depend on data, again and again.
 pub struct Staged {
     runner: Runner,
@@ -24,6 +27,8 @@ pub struct Staged {
 
 /// What comes after a cut.
 struct Rest {
+    /// The number of cuts before it, its own included.
+    cuts: usize,
     /// The operators that follow; what is known before running are constants.
     model: Model,
     /// The number of operators before the cut.
@@ -37,10 +42,16 @@ struct Rest {
 impl Staged {
     /// Plans the first subgraph of `model`, as far as its shapes are known.
     pub fn new(model: &Model, options: &Options) -> Result<Self, RunError> {
-        Self::sharing(model, options, None)
+        Self::behind(0, model, options, None)
     }
 
-    fn sharing(model: &Model, options: &Options, other: Option<&Runner>) -> Result<Self, RunError> {
+    /// The same behind a number of cuts, with the threads of `other`.
+    fn behind(
+        cuts: usize,
+        model: &Model,
+        options: &Options,
+        other: Option<&Runner>,
+    ) -> Result<Self, RunError> {
         let runner = |plan| match other {
             Some(other) => Runner::sharing(Arc::new(plan), other),
             None => Runner::new(Arc::new(plan)),
@@ -60,9 +71,14 @@ impl Staged {
         else {
             return Err(error);
         };
+        if cuts == MOST_CUTS {
+            return Err(RunError::Graph(format!(
+                "shapes depend on data more than {MOST_CUTS} times in succession"
+            )));
+        }
         let (carried, head) = head(model, index);
         let plan = Plan::new(&head, options)?;
-        let rest = Rest::new(model, index, &carried, &plan, options);
+        let rest = Rest::new(cuts + 1, model, index, &carried, &plan, options);
         if rest.operands.is_empty() {
             return Err(error);
         }
@@ -130,6 +146,7 @@ impl Rest {
     /// What follows operator `start`, the first that cannot be planned; `plan` is that of the operators before, and computes
     /// `carried`.
     fn new(
+        cuts: usize,
         model: &Model,
         start: usize,
         carried: &[TensorId],
@@ -155,11 +172,16 @@ impl Rest {
             .filter(|id| !subgraph[*id].is_constant() && !operands.contains(id))
             .collect();
         Self {
+            cuts,
             model,
             start,
             operands: operands.into_iter().map(|id| (id, Vec::new())).collect(),
             options: Options {
                 input_shapes: Vec::new(),
+                memory_limit: options
+                    .memory_limit
+                    .saturating_sub(plan.memory())
+                    .saturating_sub(plan.constants_len),
                 ..options.clone()
             },
             stage: None,
@@ -177,7 +199,7 @@ impl Rest {
                     *value = before.tensor(*id).to_vec();
                     self.model.subgraphs[0][*id].data = Some(Bytes::from(value.clone()));
                 }
-                let stage = Staged::sharing(&self.model, &self.options, Some(before));
+                let stage = Staged::behind(self.cuts, &self.model, &self.options, Some(before));
                 stage.map_err(|error| placed(error, self.start))?
             }
         };
@@ -323,6 +345,31 @@ mod tests {
             staged.run().unwrap();
             assert_eq!(result(&staged), (vec![rows, 1], bytes(&vec![7; rows])));
         }
+    }
+
+    #[test]
+    fn refuses_cuts_without_end() {
+        // y + reshape(where(y + reshape(where(... x)))), each place being 0.
+        let model = model(|s| {
+            let [x, y] = ["x", "y"].map(|name| s.add_tensor(Tensor::new(name, DType::I64, [1])));
+            let mut last = x;
+            for _ in 0..=MOST_CUTS {
+                let [places, place, sum] = ["places", "place", "sum"]
+                    .map(|name| s.add_tensor(Tensor::new(name, DType::I64, [])));
+                let new_shape = Some(vec![1]);
+                s.nodes.push(Node::new(Where, &[last], &[places]));
+                s.nodes
+                    .push(Node::new(Reshape { new_shape }, &[places], &[place]));
+                s.nodes.push(Node::new(Add::default(), &[y, place], &[sum]));
+                last = sum;
+            }
+            (s.inputs, s.outputs) = (vec![x, y], vec![last]);
+        });
+        let mut staged = Staged::new(&model, &Options::default()).unwrap();
+        staged.set_input(0, &1i64.to_ne_bytes()).unwrap();
+        staged.set_input(1, &1i64.to_ne_bytes()).unwrap();
+        let error = staged.run().unwrap_err();
+        assert!(error.to_string().contains("64 times"), "{error}");
     }
 
     #[test]
