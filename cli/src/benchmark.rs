@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use bantam_delegate::{Session, TensorInfo};
+use bantam_model::cpu::RunError;
 use bantam_model::tensor::DType;
 use bantam_model::{Model, NodeId};
 use serde_json::{Value, json};
@@ -59,6 +60,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         set.map_err(|error| error::run(&args.model, &error))?;
     }
     let times = measure(args, &mut session, load, prepare);
+    let times = times.map_err(|error| error::run(&args.model, &error))?;
     output::warn(&session.placement().to_string());
     match args.format {
         Format::Json => output::print_json("benchmark", report(args, &model, &times)),
@@ -66,18 +68,24 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     }
 }
 
-fn measure(args: &Args, session: &mut Session, load: Duration, prepare: Duration) -> Times {
+fn measure(
+    args: &Args,
+    session: &mut Session,
+    load: Duration,
+    prepare: Duration,
+) -> Result<Times, RunError> {
     let timed = |session: &mut Session| {
         let start = Instant::now();
-        session.run();
-        start.elapsed()
+        session.run()?;
+        Ok::<_, RunError>(start.elapsed())
     };
-    let first = timed(session);
+    let first = timed(session)?;
     let bar = output::progress("benchmark");
     for _ in 0..args.warmup {
-        session.run();
+        session.run()?;
     }
-    let mut runs: Vec<Duration> = (0..args.runs).map(|_| timed(session)).collect();
+    let runs: Result<Vec<Duration>, _> = (0..args.runs).map(|_| timed(session)).collect();
+    let mut runs = runs?;
     runs.sort_unstable();
     let mut ops: Vec<(usize, Duration)> = Vec::new();
     if args.profile {
@@ -90,20 +98,20 @@ fn measure(args: &Args, session: &mut Session, load: Duration, prepare: Duration
                     ops[step].1 += time;
                 }
                 step += 1;
-            });
+            })?;
         }
         for (_, time) in &mut ops {
             *time /= args.runs;
         }
     }
     bar.finish_and_clear();
-    Times {
+    Ok(Times {
         load,
         prepare,
         first,
         runs,
         ops,
-    }
+    })
 }
 
 fn us(time: Duration) -> f64 {

@@ -221,7 +221,7 @@ pub fn predict(
                 .map_err(|error| error::run(path, &error))?;
         }
         let start = Instant::now();
-        session.run();
+        session.run().map_err(|error| error::run(path, &error))?;
         outputs.time += start.elapsed();
         outputs
             .values

@@ -374,6 +374,7 @@ fn obstacle(subgraph: &Subgraph, node: &Node, rule: &QuantRule, ranges: &Ranges)
         _ => node
             .outputs
             .iter()
+            .filter(|id| subgraph[**id].dtype == DType::F32)
             .find_map(|&id| unusable(id).or_else(|| unseen(id))),
     }
 }

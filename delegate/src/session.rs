@@ -4,10 +4,9 @@ use std::convert::Infallible;
 use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
-use std::sync::Arc;
 use std::time::Duration;
 
-use bantam_model::cpu::{self, Plan, RunError, Runner};
+use bantam_model::cpu::{self, RunError, Staged};
 use bantam_model::tensor::{DType, Shape};
 use bantam_model::{Model, Numerics, Quantization, ReadError, TensorId};
 
@@ -114,7 +113,7 @@ impl fmt::Display for Placement {
 
 /// A model that can be run again and again, in the same memory.
 pub struct Session {
-    runner: Runner,
+    stages: Staged,
     inputs: Vec<TensorInfo>,
     outputs: Vec<TensorInfo>,
     placement: Placement,
@@ -131,7 +130,7 @@ impl Session {
         if options.driver != DriverSpec::Cpu {
             return Err(SessionError::Driver(options.driver.clone()));
         }
-        let plan = Plan::new(
+        let stages = Staged::new(
             model,
             &cpu::Options {
                 numerics: options.numerics,
@@ -143,7 +142,7 @@ impl Session {
         let infos = |ids: &[TensorId]| {
             ids.iter()
                 .map(|&id| {
-                    let value = plan.value(id);
+                    let value = stages.plan().value(id);
                     TensorInfo {
                         name: model.subgraphs[0][id].name.clone(),
                         dtype: value.dtype,
@@ -154,14 +153,14 @@ impl Session {
                 .collect()
         };
         Ok(Self {
-            inputs: infos(plan.inputs()),
-            outputs: infos(plan.outputs()),
+            inputs: infos(&model.subgraphs[0].inputs),
+            outputs: infos(&model.subgraphs[0].outputs),
             placement: Placement {
                 driver: options.driver.clone(),
-                ops: plan.nodes().count(),
+                ops: stages.ops(),
                 delegated: 0,
             },
-            runner: Runner::new(Arc::new(plan))?,
+            stages,
         })
     }
 
@@ -170,7 +169,7 @@ impl Session {
         &self.inputs
     }
 
-    /// What the model gives.
+    /// What the model gives. A shape that depends on data is the one of the last run, or, before the first, the file's.
     pub fn outputs(&self) -> &[TensorInfo] {
         &self.outputs
     }
@@ -183,22 +182,37 @@ impl Session {
     /// Copies `bytes`, in the model's own element type and this machine's byte order, into input
     /// `index`, where they stay over runs.
     pub fn set_input(&mut self, index: usize, bytes: &[u8]) -> Result<(), RunError> {
-        self.runner.set_input(index, bytes)
+        self.stages.set_input(index, bytes)
     }
 
-    /// Runs the model once.
-    pub fn run(&mut self) {
-        self.runner.run();
+    /// Runs the model once. Cannot fail where no shape depends on data.
+    pub fn run(&mut self) -> Result<(), RunError> {
+        self.stages.run()?;
+        self.update_shapes();
+        Ok(())
     }
 
     /// The same, calling `observe` with each operator's place in the subgraph and its time.
-    pub fn run_timed(&mut self, observe: impl FnMut(usize, Duration) + Send) {
-        self.runner.run_timed(observe);
+    pub fn run_timed(
+        &mut self,
+        mut observe: impl FnMut(usize, Duration) + Send,
+    ) -> Result<(), RunError> {
+        self.stages.run_timed(&mut observe)?;
+        self.update_shapes();
+        Ok(())
+    }
+
+    fn update_shapes(&mut self) {
+        for (index, info) in self.outputs.iter_mut().enumerate() {
+            if let Some((value, _)) = self.stages.output(index) {
+                info.shape.clone_from(&value.shape);
+            }
+        }
     }
 
     /// The bytes of output `index` as the last run left them; empty if there is no such output.
     pub fn output(&self, index: usize) -> &[u8] {
-        self.runner.output(index)
+        self.stages.output(index).map_or(&[], |(_, bytes)| bytes)
     }
 }
 
@@ -233,11 +247,29 @@ mod tests {
         assert_eq!(session.placement().to_string(), "cpu: 1 op on the CPU path");
         let bytes: Vec<u8> = (0..24).collect();
         session.set_input(0, &bytes).unwrap();
-        session.run();
+        session.run().unwrap();
         assert_eq!(session.output(0), bytes);
         assert_eq!(session.output(1), []);
         assert!(session.set_input(0, &bytes[1..]).is_err());
         assert!(session.set_input(1, &bytes).is_err());
+    }
+
+    #[test]
+    fn shapes_may_depend_on_data() {
+        let mut model = model();
+        let subgraph = &mut model.subgraphs[0];
+        subgraph.tensors[1] = Tensor::new("shape", DType::I32, [2]);
+        subgraph.inputs.push(TensorId(1));
+        let mut session = Session::new(&model, &Options::default()).unwrap();
+        for shape in [[3i32, 2], [1, 6]] {
+            session
+                .set_input(1, &shape.map(i32::to_ne_bytes).concat())
+                .unwrap();
+            session.run().unwrap();
+            assert_eq!(session.outputs()[0].shape, shape.map(|d| d as usize));
+        }
+        session.set_input(1, &[0; 8]).unwrap();
+        assert!(session.run().is_err());
     }
 
     #[test]

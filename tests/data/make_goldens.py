@@ -12,7 +12,7 @@ import tempfile
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
-from zoo import elementwise, mixed, movement, pointwise, products, writer
+from zoo import elementwise, mixed, movement, pointwise, products, selection, writer
 
 OPS = pathlib.Path(__file__).resolve().parent / "ops"
 KERNELS = {
@@ -97,7 +97,7 @@ def report():
 
 def main(wanted):
     zoo, failed = writer.Zoo(), 0
-    for module in (elementwise, products, movement, pointwise, mixed):
+    for module in (elementwise, products, movement, pointwise, mixed, selection):
         module.cases(zoo)
     for family in sorted({c.family for c in zoo.cases}):
         if wanted and family not in wanted:

@@ -122,6 +122,10 @@ class Case:
             version = 2 if narrow and code not in VERSION_1 else 1
         self.ops.append((code, inputs, outputs, options, version, fields))
 
+    def custom(self, name, options, inputs, outputs):
+        """An operator that the format knows by `name` only, with `options` in a format of its own."""
+        self.ops.append((name, inputs, outputs, None, 1, {"custom": bytes(options)}))
+
     def model(self, shapes, zero_bias=False):
         """The file, with `shapes` for the outputs that have none.
 
@@ -151,9 +155,12 @@ class Case:
                                      quantization=q, hasRank=True))
         codes, operators = [], []
         for code, inputs, outputs, options, version, fields in ops:
-            number = getattr(s.BuiltinOperator, code)
-            codes.append(s.OperatorCodeT(builtinCode=number, deprecatedBuiltinCode=min(number, 127), version=version))
+            number = s.BuiltinOperator.CUSTOM if "custom" in fields else getattr(s.BuiltinOperator, code)
+            name = code if "custom" in fields else None
+            codes.append(s.OperatorCodeT(builtinCode=number, deprecatedBuiltinCode=min(number, 127), version=version, customCode=name))
             o = s.OperatorT(opcodeIndex=len(codes) - 1, inputs=np.asarray(inputs, np.int32), outputs=np.asarray(outputs, np.int32))
+            if "custom" in fields:
+                o.customOptions = np.frombuffer(fields["custom"], np.uint8)
             if options:
                 o.builtinOptionsType = getattr(s.BuiltinOptions, options)
                 o.builtinOptions = getattr(s, options + "T")()

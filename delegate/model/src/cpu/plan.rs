@@ -56,6 +56,8 @@ pub struct Plan {
     pub(crate) outputs: Vec<TensorId>,
     pub(crate) arena_len: usize,
     pub(crate) scratch_len: usize,
+    /// Bytes of results that were computed beforehand.
+    pub(crate) constants_len: usize,
     pub(crate) threads: usize,
 }
 
@@ -106,6 +108,8 @@ struct Planner<'a> {
     /// Whether the value was computed here, and nothing that runs reads it.
     is_spare: Vec<bool>,
     steps: Vec<Step>,
+    /// Bytes of results that are computed beforehand.
+    constants_len: usize,
 }
 
 impl<'a> Planner<'a> {
@@ -124,6 +128,7 @@ impl<'a> Planner<'a> {
             values,
             known: subgraph.tensors.iter().map(Tensor::is_constant).collect(),
             steps: Vec::new(),
+            constants_len: 0,
         };
         planner.resize_inputs()?;
         Ok(planner)
@@ -172,7 +177,9 @@ impl<'a> Planner<'a> {
             .map(|s| s.kernel.scratch())
             .max()
             .unwrap_or(0);
-        let needed = arena_len.saturating_add(scratch_len);
+        let needed = arena_len
+            .saturating_add(scratch_len)
+            .saturating_add(self.constants_len);
         if needed > self.options.memory_limit {
             return Err(RunError::Memory {
                 needed,
@@ -187,6 +194,7 @@ impl<'a> Planner<'a> {
             outputs: self.subgraph.outputs.clone(),
             arena_len,
             scratch_len,
+            constants_len: self.constants_len,
             threads: self.options.threads.max(1),
         })
     }
@@ -254,6 +262,7 @@ impl<'a> Planner<'a> {
             self.known[output.index()] = true;
         }
         if let ([output], Some(data)) = (&*node.outputs, operator.fold(&io)) {
+            self.keep(data.len())?;
             self.values[output.index()].data = Some(Bytes::from(data));
             return Ok(());
         }
@@ -330,6 +339,7 @@ impl<'a> Planner<'a> {
             })
             .collect();
         let (ranges, arena_len) = self.checked(arena::place(&requests))?;
+        self.keep(arena_len)?;
         let mut arena = self.allocate(arena_len)?;
         let mut scratch = self.allocate(step.kernel.scratch())?;
         let mut places = self.constant_places()?;
@@ -348,6 +358,18 @@ impl<'a> Planner<'a> {
         for (&output, range) in step.outputs.iter().zip(ranges) {
             self.values[output].data = arena.slice(range);
             self.is_spare[output] = true;
+        }
+        Ok(())
+    }
+
+    /// Counts a result of `len` bytes that is a constant.
+    fn keep(&mut self, len: usize) -> Result<(), RunError> {
+        self.constants_len = self.constants_len.saturating_add(len);
+        if self.constants_len > self.options.memory_limit {
+            return Err(RunError::Memory {
+                needed: self.constants_len,
+                limit: self.options.memory_limit,
+            });
         }
         Ok(())
     }
