@@ -134,6 +134,7 @@ pub fn predict(
                 .map_err(|error| error::run(path, &error))?;
         }
         let start = Instant::now();
+        session.reset_variables();
         session.run();
         outputs.time += start.elapsed();
         outputs

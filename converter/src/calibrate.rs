@@ -172,6 +172,7 @@ pub fn calibrate(
                     ranges.add(input, runner.tensor(input));
                 }
             }
+            runner.reset_variables();
             runner.run_observed(|tensor, bytes| {
                 if plan.value(tensor).dtype == DType::F32 {
                     ranges.add(tensor, bytes);
@@ -226,7 +227,11 @@ fn plan(model: &Model) -> Result<Plan, ConvertError> {
             operators: missing.into_iter().collect(),
         });
     }
-    Ok(Plan::new(model, &Options::default())?)
+    let options = Options {
+        observe_intermediates: true,
+        ..Options::default()
+    };
+    Ok(Plan::new(model, &options)?)
 }
 
 #[cfg(test)]

@@ -191,6 +191,12 @@ impl Session {
         self.runner.run();
     }
 
+    /// Puts variables, in which recurrent operators keep their state between runs, back to their
+    /// state before the first run.
+    pub fn reset_variables(&mut self) {
+        self.runner.reset_variables();
+    }
+
     /// The same, calling `observe` with each operator's place in the subgraph and its time.
     pub fn run_timed(&mut self, observe: impl FnMut(usize, Duration) + Send) {
         self.runner.run_timed(observe);

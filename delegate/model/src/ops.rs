@@ -7,11 +7,16 @@ mod activation;
 mod arithmetic;
 mod broadcast;
 mod extreme;
+mod fixed_point;
+mod lstm_cell;
+mod lstm_integer;
 mod movement;
 mod padding;
 mod pointwise;
 mod pool_2d;
+mod recurrent;
 mod reduction;
+mod rnn_cell;
 mod weighted_sum;
 
 use std::fmt;
@@ -62,6 +67,9 @@ pub enum OpError {
     /// An operand must be a constant, because shapes depend on it.
     #[error("{0} is not a constant, so the output's shape depends on data")]
     NotConstant(String),
+    /// An operand must be a variable, because the operator keeps its state there.
+    #[error("{0} is not a variable, so there is no place for the state")]
+    NotVariable(String),
     /// The operator is one that the CPU path does not run.
     #[error("operator {0} has no kernel on the CPU path")]
     NoKernel(String),
@@ -154,6 +162,11 @@ pub struct Signature {
     pub inputs: Vec<Option<Value>>,
     /// The results; their shapes are known once `infer_shapes` has run.
     pub outputs: Vec<Value>,
+    /// The intermediates, whose quantization some integer kernels need. One with elements is
+    /// observed: the kernel writes it.
+    pub intermediates: Vec<Value>,
+    /// The indices of the operands that are variables, in order.
+    pub variables: Vec<usize>,
     /// Which integer arithmetic to follow.
     pub numerics: Numerics,
     /// The largest number of threads a kernel may use.
@@ -177,6 +190,26 @@ impl Signature {
         self.outputs
             .get(index)
             .ok_or_else(|| OpError::Missing(format!("output {index}")))
+    }
+
+    /// The intermediate at `index`.
+    pub fn intermediate(&self, index: usize) -> Result<&Value, OpError> {
+        self.intermediates
+            .get(index)
+            .ok_or_else(|| OpError::Missing(format!("intermediate {index}")))
+    }
+
+    /// What a kernel asks [`Run::parts`](crate::cpu::Run::parts) for to change the operand at
+    /// `index`, which must be a variable: variables come after the results.
+    pub fn variable(&self, index: usize) -> Result<usize, OpError> {
+        let place = self.variables.iter().position(|&v| v == index);
+        let place = place.ok_or_else(|| OpError::NotVariable(format!("input {index}")))?;
+        Ok(self.outputs.len() + place)
+    }
+
+    /// The same for the intermediate at `index`: they come last, and are empty unless observed.
+    pub fn observed(&self, index: usize) -> usize {
+        self.outputs.len() + self.variables.len() + index
     }
 
     /// The type of the operand at `index`, which must be that of the first result.
@@ -304,6 +337,12 @@ pub trait Operator {
     /// shapes are those of the results in `io`. What it returns cannot fail.
     fn prepare(&self, io: &Signature) -> Result<Kernel, OpError>;
 
+    /// The shapes of the intermediates that a float kernel writes where they are observed.
+    fn intermediate_shapes(&self, io: &Signature) -> Vec<Shape> {
+        let _ = io;
+        Vec::new()
+    }
+
     /// The result, where it follows from the operands' shapes alone.
     fn fold(&self, io: &Signature) -> Option<Vec<u8>> {
         let _ = io;
@@ -427,6 +466,8 @@ operators! {
     arg_min::ArgMin = ARG_MIN;
     average_pool_2d::AveragePool2d = AVERAGE_POOL_2D;
     batch_to_space_nd::BatchToSpaceNd = BATCH_TO_SPACE_ND;
+    bidirectional_sequence_lstm::BidirectionalSequenceLstm = BIDIRECTIONAL_SEQUENCE_LSTM;
+    bidirectional_sequence_rnn::BidirectionalSequenceRnn = BIDIRECTIONAL_SEQUENCE_RNN;
     cast::Cast = CAST;
     concatenation::Concatenation = CONCATENATION;
     conv_2d::Conv2d = CONV_2D;
@@ -439,6 +480,7 @@ operators! {
     hard_swish::HardSwish = HARD_SWISH;
     leaky_relu::LeakyRelu = LEAKY_RELU;
     logistic::Logistic = LOGISTIC;
+    lstm::Lstm = LSTM;
     max_pool_2d::MaxPool2d = MAX_POOL_2D;
     maximum::Maximum = MAXIMUM;
     mean::Mean = MEAN;
@@ -458,6 +500,7 @@ operators! {
     reshape::Reshape = RESHAPE;
     resize_bilinear::ResizeBilinear = RESIZE_BILINEAR;
     resize_nearest_neighbor::ResizeNearestNeighbor = RESIZE_NEAREST_NEIGHBOR;
+    rnn::Rnn = RNN;
     shape::ShapeOf = SHAPE;
     slice::Slice = SLICE;
     softmax::Softmax = SOFTMAX;
@@ -469,9 +512,12 @@ operators! {
     strided_slice::StridedSlice = STRIDED_SLICE;
     sub::Sub = SUB;
     sum::Sum = SUM;
+    svdf::Svdf = SVDF;
     tanh::Tanh = TANH;
     tile::Tile = TILE;
     transpose::Transpose = TRANSPOSE;
     transpose_conv::TransposeConv = TRANSPOSE_CONV;
+    unidirectional_sequence_lstm::UnidirectionalSequenceLstm = UNIDIRECTIONAL_SEQUENCE_LSTM;
+    unidirectional_sequence_rnn::UnidirectionalSequenceRnn = UNIDIRECTIONAL_SEQUENCE_RNN;
     unpack::Unpack = UNPACK;
 }

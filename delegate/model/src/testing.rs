@@ -93,6 +93,8 @@ pub(crate) fn signature(inputs: &[Case], outputs: &[Case]) -> Signature {
     Signature {
         inputs: inputs.iter().map(|i| Some(i.value())).collect(),
         outputs: outputs.iter().map(Case::value).collect(),
+        intermediates: Vec::new(),
+        variables: Vec::new(),
         numerics: Numerics::default(),
         threads: 1,
     }

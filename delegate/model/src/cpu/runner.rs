@@ -37,12 +37,14 @@ impl Runner {
             needed: plan.memory(),
             limit: plan.memory(),
         };
-        Ok(Self {
+        let mut runner = Self {
             arena: AlignedBytes::zeroed(plan.arena_len).ok_or_else(memory)?,
             scratch: AlignedBytes::zeroed(plan.scratch_len).ok_or_else(memory)?,
             plan,
             pool,
-        })
+        };
+        runner.reset_variables();
+        Ok(runner)
     }
 
     /// The plan that this runs.
@@ -93,12 +95,26 @@ impl Runner {
             .map_or(&[], |&output| self.tensor(output))
     }
 
+    /// Puts the variables back to their state before the first run.
+    pub fn reset_variables(&mut self) {
+        for variable in &self.plan.variables {
+            if let Place::Arena(range) = &self.plan.places[variable.tensor] {
+                let place = &mut self.arena.as_mut_slice()[range.clone()];
+                match &variable.start {
+                    Some(start) if start.len() == place.len() => place.copy_from_slice(start),
+                    _ => place.fill(variable.fill),
+                }
+            }
+        }
+    }
+
     /// Runs every operator once. Allocates nothing.
     pub fn run(&mut self) {
         self.walk(|_, _, _| {});
     }
 
-    /// The same, calling `observe` with each result as soon as it is computed.
+    /// The same, calling `observe` with each result, changed variable and intermediate as soon as
+    /// it is computed.
     pub fn run_observed(&mut self, mut observe: impl FnMut(TensorId, &[u8]) + Send) {
         let plan = Arc::clone(&self.plan);
         self.walk(|step, arena, _| {
