@@ -8,6 +8,7 @@ use bantam_model::cpu::{Options, Plan, Runner};
 use bantam_model::{DType, Model, TensorId};
 
 use crate::error::ConvertError;
+use crate::quantize::with_intermediates;
 use crate::samples::{SampleError, Samples};
 
 /// Values beyond this stand for infinity (masks and paddings) and do not count for ranges.
@@ -146,6 +147,7 @@ pub fn calibrate(
     if samples.is_empty() {
         return Err(ConvertError::NoSamples);
     }
+    let model = &*with_intermediates(model);
     let plan = Arc::new(plan(model)?);
     let count = model.subgraphs[0].tensors.len();
     let empty = || Ranges(vec![Range::EMPTY; count]);

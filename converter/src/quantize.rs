@@ -6,15 +6,17 @@
 //! versions of their operands, and QUANTIZE and DEQUANTIZE stand where one must become the other.
 
 mod constants;
+mod intermediates;
 mod params;
 mod rewrite;
 
-use bantam_model::ops::{QuantRule, Results, Role};
-use bantam_model::{DType, Model, Node, Subgraph, TensorId};
+use bantam_model::ops::{Intermediate, QuantRule, Results, Role};
+use bantam_model::{DType, Model, Node, Subgraph, Tensor, TensorId};
 
 use crate::calibrate::Ranges;
 use crate::error::{ConvertError, KeptFloat};
 use crate::recipe::{IoType, Mode, Recipe};
+pub(crate) use intermediates::with_intermediates;
 use params::Params;
 use rewrite::Rewriter;
 
@@ -48,6 +50,7 @@ pub fn quantize(
     ranges: &Ranges,
     recipe: &Recipe,
 ) -> Result<(Model, Report), ConvertError> {
+    let model = &*with_intermediates(model);
     let Some(subgraph) = model.subgraphs.first() else {
         return Err(ConvertError::Nothing("the model has no subgraph".into()));
     };
@@ -135,16 +138,26 @@ fn judge(subgraph: &Subgraph, node: &Node, ranges: &Ranges) -> Verdict {
 fn obstacle(subgraph: &Subgraph, node: &Node, rule: &QuantRule, ranges: &Ranges) -> Option<String> {
     let unusable = |id: TensorId| {
         let tensor = &subgraph[id];
-        if tensor.sparsity.is_some() {
-            return Some(format!("{:?} is sparse", tensor.name));
-        }
         if tensor.is_variable {
             return Some(format!("{:?} is a variable", tensor.name));
         }
-        if tensor.dtype != DType::F32 {
-            return Some(format!("{:?} is {}", tensor.name, tensor.dtype));
+        unreadable(tensor)
+    };
+    let unusable_state = |id: TensorId| {
+        let tensor = &subgraph[id];
+        let readers = subgraph
+            .nodes
+            .iter()
+            .flat_map(|n| n.inputs.iter().flatten());
+        let writers = subgraph.nodes.iter().flat_map(|n| &n.outputs);
+        let uses = readers.chain(writers).filter(|&&other| other == id).count();
+        if !tensor.is_variable || uses != 1 {
+            return Some(format!(
+                "{:?} is not a variable of this operator alone",
+                tensor.name
+            ));
         }
-        None
+        unreadable(tensor)
     };
     let unseen = |id: TensorId| {
         let empty = ranges.get(id).is_empty();
@@ -160,10 +173,20 @@ fn obstacle(subgraph: &Subgraph, node: &Node, rule: &QuantRule, ranges: &Ranges)
         let reason = match rule.role(index) {
             Role::Plain => None,
             Role::Activation => unusable(id).or_else(|| unseen(id)),
-            Role::Weights { .. } | Role::Bias { .. } if !subgraph[id].is_constant() => {
+            Role::State { .. } => unusable_state(id),
+            Role::WideState => unusable_state(id).or_else(|| unseen(id)),
+            Role::CellState { intermediate } => {
+                let seen = node.intermediates.get(intermediate).copied();
+                unusable_state(id).or_else(|| unseen(seen.unwrap_or(id)))
+            }
+            _ if !subgraph[id].is_constant() => {
                 Some(format!("{:?} is not a constant", subgraph[id].name))
             }
-            Role::Weights { .. } | Role::Bias { .. } => {
+            Role::Weights { .. }
+            | Role::WideWeights { .. }
+            | Role::Bias { .. }
+            | Role::NormBias { .. }
+            | Role::HiddenBias { .. } => {
                 let finite = || {
                     constants::values(&subgraph[id])
                         .iter()
@@ -178,6 +201,20 @@ fn obstacle(subgraph: &Subgraph, node: &Node, rule: &QuantRule, ranges: &Ranges)
             return reason;
         }
     }
+    let intermediates = node.op.operator().map(|o| o.quant_intermediates());
+    for (kind, &id) in intermediates
+        .unwrap_or_default()
+        .iter()
+        .zip(&node.intermediates)
+    {
+        let (Intermediate::Wide { norm: needed }
+        | Intermediate::Hidden {
+            projection: needed, ..
+        }) = *kind;
+        if let Some(reason) = node.input(needed).and_then(|_| unseen(id)) {
+            return Some(reason);
+        }
+    }
     match rule.results {
         Results::Plain => None,
         _ => node
@@ -185,6 +222,16 @@ fn obstacle(subgraph: &Subgraph, node: &Node, rule: &QuantRule, ranges: &Ranges)
             .iter()
             .find_map(|&id| unusable(id).or_else(|| unseen(id))),
     }
+}
+
+fn unreadable(tensor: &Tensor) -> Option<String> {
+    if tensor.sparsity.is_some() {
+        return Some(format!("{:?} is sparse", tensor.name));
+    }
+    if tensor.dtype != DType::F32 {
+        return Some(format!("{:?} is {}", tensor.name, tensor.dtype));
+    }
+    None
 }
 
 /// The operands of `node` that are activations under `rule`.

@@ -1,6 +1,6 @@
 //! Which tensors share parameters, and what those are.
 
-use bantam_model::ops::Results;
+use bantam_model::ops::{Results, Role};
 use bantam_model::quant::PerTensor;
 use bantam_model::{DType, Subgraph, TensorId};
 
@@ -39,6 +39,13 @@ impl Params {
             let Verdict::Integer(rule) = verdict else {
                 continue;
             };
+            for (index, input) in node.inputs.iter().enumerate() {
+                if let (Some(id), Role::State { output }) = (*input, rule.role(index))
+                    && let Some(&output) = node.outputs.get(output)
+                {
+                    params.union(output, id);
+                }
+            }
             if rule.results != Results::SameAsInputs {
                 continue;
             }
@@ -78,6 +85,21 @@ impl Params {
             let range = self.range[root];
             PerTensor::from_range(range.min, range.max, DType::I8)
         })
+    }
+
+    /// The int16 parameters of `tensor`.
+    pub fn wide(&self, tensor: TensorId) -> PerTensor {
+        let range = self.range[self.find(tensor.index())];
+        PerTensor::from_range(range.min, range.max, DType::I16)
+    }
+
+    /// The int16 parameters of a cell state whose values are those of `tensor`: a power of two, not
+    /// beyond those that LiteRT's kernel has a hyperbolic tangent for.
+    pub fn power_of_two(&self, tensor: TensorId) -> PerTensor {
+        let range = self.range[self.find(tensor.index())];
+        let largest = range.max.max(-range.min);
+        let exponent = largest.log2().ceil().clamp(0.0, 6.0) - 15.0;
+        PerTensor::new(exponent.exp2(), 0)
     }
 
     fn fixed_of(&self, tensor: TensorId) -> Option<PerTensor> {

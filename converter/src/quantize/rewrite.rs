@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use bantam_model::ops::{Dequantize, Op, QuantRule, Quantize, Results, Role};
+use bantam_model::ops::{Dequantize, Intermediate, Op, QuantRule, Quantize, Results, Role};
 use bantam_model::quant::PerTensor;
 use bantam_model::{DType, Node, Quantization, Subgraph, Tensor, TensorId};
 
@@ -134,7 +134,7 @@ impl<'a> Rewriter<'a> {
 
     fn integer(&mut self, node: &Node, rule: &QuantRule) {
         let mut inputs = node.inputs.clone();
-        let mut scales: Option<Vec<f32>> = None;
+        let mut scales: HashMap<usize, Vec<f32>> = HashMap::new();
         for (index, input) in node.inputs.iter().enumerate() {
             let Some(id) = *input else { continue };
             inputs[index] = Some(match rule.role(index) {
@@ -143,13 +143,26 @@ impl<'a> Rewriter<'a> {
                 Role::Weights { axis } => {
                     let found = self.weight_scales(node, rule, index, axis);
                     let weights = self.weights(id, axis, &found);
-                    scales = Some(found);
+                    scales.insert(index, found);
                     weights
                 }
-                Role::Bias { input, .. } => {
-                    let input = node.input(input).map_or(1.0, |i| self.params.get(i).scale);
-                    let scales = scales.as_deref().unwrap_or(&[1.0]);
-                    self.add_tensor(constants::bias(&self.float[id], input, scales))
+                Role::WideWeights { largest } => {
+                    let scale = constants::wide_scale(&self.float[id], largest);
+                    scales.insert(index, vec![scale]);
+                    self.add_tensor(constants::wide_weights(&self.float[id], scale, largest))
+                }
+                role @ (Role::Bias { .. } | Role::NormBias { .. } | Role::HiddenBias { .. }) => {
+                    self.bias(node, rule, id, role, &mut scales)
+                }
+                Role::State { output } => {
+                    let parameters = node.outputs.get(output).map(|&o| self.params.get(o));
+                    self.become_state(id, DType::I8, parameters)
+                }
+                Role::WideState => self.become_state(id, DType::I16, Some(self.params.wide(id))),
+                Role::CellState { intermediate } => {
+                    let seen = node.intermediates.get(intermediate);
+                    let parameters = seen.map(|&seen| self.params.power_of_two(seen));
+                    self.become_state(id, DType::I16, parameters)
                 }
             });
         }
@@ -158,11 +171,101 @@ impl<'a> Rewriter<'a> {
             _ => self.result(output),
         });
         let outputs = outputs.collect();
+        let intermediates = self.intermediates(node);
         self.out.nodes.push(Node {
             inputs,
             outputs,
+            intermediates,
             ..node.clone()
         });
+    }
+
+    /// The bias `id` as int32.
+    fn bias(
+        &mut self,
+        node: &Node,
+        rule: &QuantRule,
+        id: TensorId,
+        role: Role,
+        scales: &mut HashMap<usize, Vec<f32>>,
+    ) -> TensorId {
+        let Some((factor, weights)) = self.bias_scale(node, rule, role) else {
+            return id;
+        };
+        // Coefficients of a normalization come after the bias that takes their scale.
+        let scales = scales.entry(weights).or_insert_with(|| {
+            match (node.input(weights), rule.role(weights)) {
+                (Some(id), Role::WideWeights { largest }) => {
+                    vec![constants::wide_scale(&self.float[id], largest)]
+                }
+                _ => vec![1.0],
+            }
+        });
+        self.out
+            .add_tensor(constants::bias(&self.float[id], factor, scales))
+    }
+
+    /// What the scale of a bias with `role` is: a factor times the scales of the operand at an index.
+    fn bias_scale(&self, node: &Node, rule: &QuantRule, role: Role) -> Option<(f32, usize)> {
+        let operand = |index: usize| {
+            let id = node.input(index)?;
+            Some(match rule.role(index) {
+                Role::WideState => self.params.wide(id).scale,
+                _ => self.params.get(id).scale,
+            })
+        };
+        match role {
+            Role::NormBias { norm, .. } if node.input(norm).is_some() => Some((1.0 / 1024.0, norm)),
+            Role::Bias { input, weights } | Role::NormBias { input, weights, .. } => {
+                Some((operand(input)?, weights))
+            }
+            Role::HiddenBias {
+                intermediate,
+                weights,
+            } => {
+                let id = *node.intermediates.get(intermediate)?;
+                Some((self.params.get(id).scale, weights))
+            }
+            _ => None,
+        }
+    }
+
+    /// Makes the variable `id` an integer one.
+    fn become_state(
+        &mut self,
+        id: TensorId,
+        dtype: DType,
+        parameters: Option<PerTensor>,
+    ) -> TensorId {
+        self.out[id].dtype = dtype;
+        self.out[id].quantization = parameters.map(Quantization::from);
+        id
+    }
+
+    /// The intermediates of `node` as an integer operator: empty tensors with parameters.
+    fn intermediates(&mut self, node: &Node) -> Vec<TensorId> {
+        let kinds = node.op.operator().map(|o| o.quant_intermediates());
+        let kinds = kinds.unwrap_or_default();
+        for (kind, &id) in kinds.iter().zip(&node.intermediates) {
+            let (dtype, parameters) = match *kind {
+                Intermediate::Wide { norm } if node.input(norm).is_some() => {
+                    (DType::I16, Some(self.params.wide(id)))
+                }
+                Intermediate::Wide { .. } => (DType::F32, None),
+                Intermediate::Hidden { projection, output } => {
+                    let own = node.input(projection).map(|_| id);
+                    let same = own.or(node.outputs.get(output).copied());
+                    (DType::I8, same.map(|id| self.params.get(id)))
+                }
+            };
+            self.out[id].dtype = dtype;
+            self.out[id].quantization = parameters.map(Quantization::from);
+        }
+        node.intermediates
+            .iter()
+            .copied()
+            .take(kinds.len())
+            .collect()
     }
 
     /// The parameters with which `node` must read the activation `id`.
@@ -184,12 +287,11 @@ impl<'a> Rewriter<'a> {
         let weights = &self.float[node.inputs[index].expect("the operand is given")];
         let mut scales = constants::weight_scales(weights, axis);
         for (at, bias) in node.inputs.iter().enumerate() {
-            if let (Some(bias), Role::Bias { input, weights }) = (*bias, rule.role(at))
+            if let Some(bias) = *bias
+                && let Some((factor, weights)) = self.bias_scale(node, rule, rule.role(at))
                 && weights == index
-                && let Some(input) = node.input(input)
             {
-                let input_scale = self.params.get(input).scale;
-                constants::raise_for_bias(&mut scales, &self.float[bias], input_scale);
+                constants::raise_for_bias(&mut scales, &self.float[bias], factor);
             }
         }
         scales

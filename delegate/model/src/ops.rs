@@ -253,8 +253,62 @@ pub enum Role {
         /// The index of the weights operand.
         weights: usize,
     },
+    /// Constant weights that multiply int16: int16, symmetric, one scale.
+    WideWeights {
+        /// The integer of the largest.
+        largest: i32,
+    },
+    /// Constant bias of a gate that may be normalized: int32 with the scale of the coefficients at
+    /// operand `norm` over 1024 where those are given, otherwise as [`Role::Bias`].
+    NormBias {
+        /// The index of the activation operand.
+        input: usize,
+        /// The index of the weights operand.
+        weights: usize,
+        /// The index of the coefficients of layer normalization.
+        norm: usize,
+    },
+    /// Constant bias: int32 with the scale of an intermediate times that of operand `weights`.
+    HiddenBias {
+        /// The index of the intermediate.
+        intermediate: usize,
+        /// The index of the weights operand.
+        weights: usize,
+    },
+    /// A variable that keeps what result `output` was: it has its parameters.
+    State {
+        /// The index of the result.
+        output: usize,
+    },
+    /// A variable of int16, symmetric.
+    WideState,
+    /// The same with a scale that is a power of two; calibration sees its values in an
+    /// intermediate beyond those of the format.
+    CellState {
+        /// The index of that intermediate.
+        intermediate: usize,
+    },
     /// Indices, shapes and the like: left as they are.
     Plain,
+}
+
+/// What an intermediate of an integer operator means for quantization.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Intermediate {
+    /// Int16, symmetric, from its calibrated range, where operand `norm` is given; otherwise left
+    /// without parameters.
+    Wide {
+        /// The index of the operand.
+        norm: usize,
+    },
+    /// Int8: from its calibrated range where operand `projection` is given; otherwise it is
+    /// result `output` and has its parameters.
+    Hidden {
+        /// The index of the operand.
+        projection: usize,
+        /// The index of the result.
+        output: usize,
+    },
 }
 
 /// Where the parameters of an operator's results come from.
@@ -328,6 +382,11 @@ pub trait Operator {
     /// such kernel.
     fn quant_rule_int16(&self) -> Option<QuantRule> {
         None
+    }
+
+    /// The intermediates that it has when it is int8, as LiteRT's kernel takes them.
+    fn quant_intermediates(&self) -> Vec<Intermediate> {
+        Vec::new()
     }
 
     /// The lowest version of the operator that means this on these types.

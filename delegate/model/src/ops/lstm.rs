@@ -9,12 +9,14 @@
 
 use bantam_kernels::{Isa, ProductF32};
 
-use super::lstm_cell::{Anatomy, Layout, Settings, prepare_float};
+use super::lstm_cell::{
+    Anatomy, Layout, Settings, prepare_float, quant_intermediates, quant_rule,
+};
 use super::lstm_integer::prepare_integer;
 use super::recurrent::{
     Sequence, check_sizes, constant, room, sigmoid, take, tanh, vector,
 };
-use super::{Activation, Attributes, OpError, Operator, Signature};
+use super::{Activation, Attributes, Intermediate, OpError, Operator, QuantRule, Signature};
 use crate::cpu::Kernel;
 use crate::schema::tfl;
 use crate::tensor::{DType, Shape};
@@ -81,6 +83,14 @@ impl Operator for Lstm {
             (Ok(false), Ok((anatomy, sequence))) => anatomy.intermediate_shapes(sequence.rows()),
             _ => Vec::new(),
         }
+    }
+
+    fn quant_rule(&self) -> Option<QuantRule> {
+        quant_rule(self.activation).filter(|_| self.is_basic() == Ok(false))
+    }
+
+    fn quant_intermediates(&self) -> Vec<Intermediate> {
+        quant_intermediates()
     }
 
     fn version(&self, io: &Signature) -> i32 {

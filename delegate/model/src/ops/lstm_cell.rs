@@ -17,9 +17,12 @@ use super::recurrent::{
     Dense, Place, Sequence, Stack, activate, add, check_activation, check_sizes, constant, room,
     sigmoid, state, take, vector,
 };
-use super::{Activation, OpError, Signature};
+use super::{Activation, Intermediate, OpError, QuantRule, Role, Signature};
 use crate::cpu::{Kernel, Run};
 use crate::tensor::{DType, Shape};
+
+/// Those of LiteRT, and the cell state; see [`Anatomy::intermediate_shapes`].
+const INTERMEDIATES: usize = 6;
 
 /// LiteRT's guard against a variance of 0.
 const NORMALIZATION_GUARD: f32 = 1e-8;
@@ -122,14 +125,15 @@ impl Anatomy {
         self.gates.clone().map(|gate| kind + gate).collect()
     }
 
-    /// The shapes of the five intermediates that calibration needs, for `rows` steps: the gates'
-    /// sums before normalization, and the cell's output before projection.
+    /// The shapes of the intermediates that calibration needs, for `rows` steps: the gates' sums
+    /// before normalization, the cell's output before projection, and, beyond those that LiteRT
+    /// has, the cell state.
     pub fn intermediate_shapes(&self, rows: usize) -> Vec<Shape> {
         let shape = |there| vec![if there { rows } else { 0 }, self.cells];
         let mut shapes: Vec<Shape> = (0..4)
             .map(|gate| shape(self.has_norm && self.gates.contains(&gate)))
             .collect();
-        shapes.push(shape(true));
+        shapes.extend([shape(true), shape(true)]);
         shapes
     }
 }
@@ -169,7 +173,7 @@ pub(super) struct Data<'a> {
     pub cell: &'a mut [f32],
     pub output: &'a mut [f32],
     pub place: Place,
-    /// The observed intermediates one after the other, five times rows times cells; or empty.
+    /// The observed intermediates one after the other, each rows times cells; or empty.
     pub observed: &'a mut [f32],
     pub threads: usize,
 }
@@ -348,6 +352,7 @@ impl FloatCell {
                 };
                 self.update(sums, cell, hidden, &mut observe);
                 observe(4, hidden);
+                observe(5, cell);
             }
             self.project(sequence.batch, hidden, state, scratch, threads);
             for (batch, state) in state.chunks_exact(self.anatomy.outputs).enumerate() {
@@ -493,7 +498,10 @@ impl FloatPart {
     fn lens(&self, sequence: &Sequence) -> [usize; 3] {
         let Anatomy { cells, outputs, .. } = self.cell.anatomy;
         let observed = match self.observed {
-            Some(_) => sequence.rows().saturating_mul(cells).saturating_mul(5),
+            Some(_) => sequence
+                .rows()
+                .saturating_mul(cells)
+                .saturating_mul(INTERMEDIATES),
             None => 0,
         };
         [
@@ -557,15 +565,56 @@ impl FloatPart {
                 .copy_from_slice(self.split(&lens, parts.scratch).0[index]);
         }
         let Some(first) = self.observed else { return };
-        for number in 0..5 {
+        for number in 0..INTERMEDIATES {
             let parts = run.parts::<f32>(first + number);
             let len = parts.output.len();
             let observed = &*self.split(&lens, parts.scratch).0[2];
             parts
                 .output
-                .copy_from_slice(&observed[number * lens[2] / 5..][..len]);
+                .copy_from_slice(&observed[number * lens[2] / INTERMEDIATES..][..len]);
         }
     }
+}
+
+/// How an operator with one cell becomes integer.
+pub(super) fn quant_rule(activation: Activation) -> Option<QuantRule> {
+    let layout = Layout::UNIDIRECTIONAL;
+    let wide = Role::WideWeights { largest: 32767 };
+    let norm = layout.norm?;
+    let mut roles = vec![Role::Activation];
+    roles.resize(layout.peephole, Role::Weights { axis: None });
+    roles.resize(layout.bias, wide);
+    roles.extend((0..4).map(|gate| Role::NormBias {
+        input: 0,
+        weights: layout.input + gate,
+        norm: norm + gate,
+    }));
+    roles.extend([
+        Role::Weights { axis: None },
+        Role::HiddenBias {
+            intermediate: 4,
+            weights: layout.projection,
+        },
+        Role::State { output: 0 },
+        Role::CellState { intermediate: 5 },
+        wide,
+    ]);
+    (activation == Activation::Tanh).then(|| QuantRule::calibrated(roles))?
+}
+
+/// The intermediates of an integer operator with one cell.
+pub(super) fn quant_intermediates() -> Vec<Intermediate> {
+    let layout = Layout::UNIDIRECTIONAL;
+    let norm = layout.norm.into_iter();
+    let gates = norm.flat_map(|norm| (0..4).map(move |gate| norm + gate));
+    let hidden = Intermediate::Hidden {
+        projection: layout.projection,
+        output: 0,
+    };
+    gates
+        .map(|norm| Intermediate::Wide { norm })
+        .chain([hidden])
+        .collect()
 }
 
 /// The kernel of an operator with one cell, in float.

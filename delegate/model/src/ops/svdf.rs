@@ -13,7 +13,7 @@ use super::recurrent::{
     Dense, Sequence, Stack, activate, check_activation, check_sizes, constant, dot, room, state,
     take, vector,
 };
-use super::{Activation, Attributes, OpError, Operator, Signature};
+use super::{Activation, Attributes, OpError, Operator, QuantRule, Role, Signature};
 use crate::cpu::Kernel;
 use crate::schema::tfl;
 use crate::tensor::{DType, Shape};
@@ -62,6 +62,17 @@ impl Operator for Svdf {
     fn infer_shapes(&self, io: &Signature) -> Result<Vec<Shape>, OpError> {
         let sizes = self.sizes(io)?;
         Ok(vec![vec![sizes.batch, sizes.units]])
+    }
+
+    fn quant_rule(&self) -> Option<QuantRule> {
+        let bias = Role::Bias {
+            input: 4,
+            weights: 2,
+        };
+        let time = Role::WideWeights { largest: 512 };
+        let weights = Role::Weights { axis: None };
+        let roles = [Role::Activation, weights, time, bias, Role::WideState];
+        (self.activation == Activation::Relu).then(|| QuantRule::calibrated(roles))?
     }
 
     fn version(&self, io: &Signature) -> i32 {

@@ -9,10 +9,12 @@
 //! operand 1 the input gate is 1 minus the forget gate. Peepholes, projection and normalization
 //! may be left out. For the arithmetic see `lstm_cell.rs` and `lstm_integer.rs`.
 
-use super::lstm_cell::{Anatomy, Layout, Settings, prepare_float};
+use super::lstm_cell::{
+    Anatomy, Layout, Settings, prepare_float, quant_intermediates, quant_rule,
+};
 use super::lstm_integer::prepare_integer;
 use super::recurrent::Sequence;
-use super::{Activation, Attributes, OpError, Operator, Signature};
+use super::{Activation, Attributes, Intermediate, OpError, Operator, QuantRule, Signature};
 use crate::cpu::Kernel;
 use crate::schema::tfl;
 use crate::tensor::{DType, Shape};
@@ -73,6 +75,14 @@ impl Operator for UnidirectionalSequenceLstm {
         anatomy.map_or_else(Vec::new, |(anatomy, sequence)| {
             anatomy.intermediate_shapes(sequence.rows())
         })
+    }
+
+    fn quant_rule(&self) -> Option<QuantRule> {
+        quant_rule(self.activation).filter(|_| !self.diagonal_recurrent_tensors)
+    }
+
+    fn quant_intermediates(&self) -> Vec<Intermediate> {
+        quant_intermediates()
     }
 
     fn version(&self, io: &Signature) -> i32 {
