@@ -202,16 +202,11 @@ fn obstacle(subgraph: &Subgraph, node: &Node, rule: &QuantRule, ranges: &Ranges)
         }
     }
     let intermediates = node.op.operator().map(|o| o.quant_intermediates());
-    for (kind, &id) in intermediates
-        .unwrap_or_default()
-        .iter()
-        .zip(&node.intermediates)
-    {
-        let (Intermediate::Wide { norm: needed }
-        | Intermediate::Hidden {
-            projection: needed, ..
-        }) = *kind;
-        if let Some(reason) = node.input(needed).and_then(|_| unseen(id)) {
+    let kinds = intermediates.unwrap_or_default();
+    for (kind, &id) in kinds.iter().zip(&node.intermediates) {
+        if let Intermediate::Hidden { projection, .. } = *kind
+            && let Some(reason) = node.input(projection).and_then(|_| unseen(id))
+        {
             return Some(reason);
         }
     }

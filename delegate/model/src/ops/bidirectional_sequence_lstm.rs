@@ -164,3 +164,51 @@ impl BidirectionalSequenceLstm {
         Ok(both)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Case, eval, signature};
+
+    /// Cells with all gates half open: `c = c / 2 + x / 2`, `h = c / 2`.
+    fn operands() -> Vec<Case> {
+        let weights = |w| Case::f32([1, 1], [w]).constant();
+        let mut operands = vec![Case::f32([1, 2, 1], [4.0, 8.0])];
+        for _ in 0..2 {
+            operands.extend([0.0, 0.0, 1.0, 0.0].map(weights));
+            operands.extend([0.0; 4].map(weights));
+            operands.extend([(); 3].map(|()| Case::absent()));
+            operands.extend([(); 4].map(|()| Case::f32([1], [0.0]).constant()));
+            operands.extend([(); 2].map(|()| Case::absent()));
+        }
+        operands.extend([(); 4].map(|()| Case::variable::<f32>(DType::F32, [1, 1])));
+        operands.extend([(); 9].map(|()| Case::absent()));
+        operands
+    }
+
+    fn op() -> BidirectionalSequenceLstm {
+        BidirectionalSequenceLstm {
+            activation: Activation::None,
+            cell_clip: 0.0,
+            projection_clip: 0.0,
+            merge_outputs: true,
+            time_major: false,
+            asymmetric_quantize_inputs: false,
+        }
+    }
+
+    #[test]
+    fn one_cell_runs_forward_and_the_other_backward() {
+        let output = eval(op(), &operands(), Case::result(DType::F32));
+        assert_eq!(output.shape, [1, 2, 2]);
+        assert_eq!(output.get::<f32>(), [1.0, 2.0, 2.5, 2.0]);
+    }
+
+    #[test]
+    fn rejects_an_auxiliary_input_of_other_steps() {
+        let mut operands = operands();
+        operands[AUXILIARY] = Case::f32([1, 3, 1], [0.0; 3]);
+        let io = signature(&operands, &[Case::result(DType::F32)]);
+        assert!(matches!(op().infer_shapes(&io), Err(OpError::Shape(_))));
+    }
+}

@@ -120,3 +120,46 @@ impl Operator for BidirectionalSequenceRnn {
         }))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Numerics;
+    use crate::testing::{Case, eval, eval_with};
+
+    fn operands(auxiliary: Case) -> Vec<Case> {
+        let cell = || {
+            [
+                Case::f32([1, 1], [1.0]).constant(),
+                Case::f32([1, 1], [1.0]).constant(),
+                Case::f32([1], [0.0]).constant(),
+                Case::variable::<f32>(DType::F32, [1, 1]),
+            ]
+        };
+        let mut operands = vec![Case::f32([1, 3, 1], [1.0, 2.0, 4.0])];
+        operands.extend(cell().into_iter().chain(cell()));
+        operands.extend([auxiliary, Case::absent(), Case::absent()]);
+        operands
+    }
+
+    #[test]
+    fn one_cell_runs_forward_and_the_other_backward() {
+        let op = BidirectionalSequenceRnn::default();
+        let results = [(); 2].map(|()| Case::result(DType::F32));
+        let results = eval_with(Numerics::default(), op, &operands(Case::absent()), &results);
+        assert_eq!(results[0].get::<f32>(), [1.0, 3.0, 7.0]);
+        assert_eq!(results[1].get::<f32>(), [7.0, 6.0, 4.0]);
+    }
+
+    #[test]
+    fn merged_results_stand_side_by_side() {
+        let op = BidirectionalSequenceRnn {
+            merge_outputs: true,
+            ..BidirectionalSequenceRnn::default()
+        };
+        let other = Case::f32([1, 3, 1], [0.0, 0.0, 1.0]);
+        let output = eval(op, &operands(other), Case::result(DType::F32));
+        assert_eq!(output.shape, [1, 3, 2]);
+        assert_eq!(output.get::<f32>(), [1.0, 1.0, 3.0, 1.0, 7.0, 1.0]);
+    }
+}

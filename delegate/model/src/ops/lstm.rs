@@ -247,3 +247,53 @@ impl Basic {
         [cells, cells, inputs + cells, 4 * cells].map(|n| take(&mut scratch, batch * n))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Case, eval_with, signature};
+    use crate::Numerics;
+
+    fn basic(weights: Case) -> (Lstm, Vec<Case>) {
+        let op = Lstm {
+            kernel: tfl::LSTMKernelType::BASIC.0,
+            ..Lstm::default()
+        };
+        let operands = vec![
+            Case::f32([1, 1], [2.0]),
+            Case::f32([1, 1], [0.5]),
+            weights.constant(),
+            Case::f32([4], [0.0; 4]).constant(),
+            Case::f32([1, 1], [3.0]),
+        ];
+        (op, operands)
+    }
+
+    #[test]
+    fn basic_kernel_gives_output_state_and_what_they_are_made_of() {
+        let weights = [0.0, 0.0, 1.0, 2.0, 0.0, 0.0, 0.0, 0.0];
+        let (op, operands) = basic(Case::f32([4, 2], weights));
+        let results = [(); 4].map(|()| Case::result(DType::F32));
+        let results = eval_with(Numerics::default(), op, &operands, &results);
+        let state = 0.5 * 3f32.tanh() + 0.5 * 3.0;
+        for (result, want) in results.iter().zip([&[0.5 * state.tanh()][..], &[state]]) {
+            let got = result.get::<f32>();
+            assert!((got[0] - want[0]).abs() < 1e-6, "{got:?} {want:?}");
+        }
+        assert_eq!(results[2].get::<f32>(), [2.0, 0.5]);
+        assert_eq!(results[3].get::<f32>(), [0.0, 3.0, 0.0, 0.0]);
+    }
+
+    #[test]
+    fn rejects_weights_that_do_not_match_and_kernels_that_do_not_exist() {
+        let (op, operands) = basic(Case::f32([4, 3], [0.0; 12]));
+        let io = signature(&operands, &[]);
+        assert!(matches!(op.infer_shapes(&io), Err(OpError::Shape(_))));
+        let op = Lstm {
+            kernel: 7,
+            ..Lstm::default()
+        };
+        assert!(matches!(op.infer_shapes(&io), Err(OpError::Attribute(_))));
+        assert!(op.quant_rule().is_none());
+    }
+}

@@ -605,16 +605,15 @@ pub(super) fn quant_rule(activation: Activation) -> Option<QuantRule> {
 /// The intermediates of an integer operator with one cell.
 pub(super) fn quant_intermediates() -> Vec<Intermediate> {
     let layout = Layout::UNIDIRECTIONAL;
-    let norm = layout.norm.into_iter();
-    let gates = norm.flat_map(|norm| (0..4).map(move |gate| norm + gate));
+    // LiteRT wants the parameters of all gates, of one that is not there too.
+    let gates = layout
+        .norm
+        .map(|norm| Intermediate::Wide { norm: norm + 1 });
     let hidden = Intermediate::Hidden {
         projection: layout.projection,
         output: 0,
     };
-    gates
-        .map(|norm| Intermediate::Wide { norm })
-        .chain([hidden])
-        .collect()
+    gates.into_iter().cycle().take(4).chain([hidden]).collect()
 }
 
 /// The kernel of an operator with one cell, in float.

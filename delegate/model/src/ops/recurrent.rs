@@ -401,7 +401,7 @@ pub(super) fn sigmoid(x: f32) -> f32 {
 pub(super) fn tanh(x: f32) -> f32 {
     // A polynomial near 0, where the other form cancels; both are those of the Cephes library.
     let square = x * x;
-    let series = (((-5.704_988_7e-3 * square + 2.063_908_9e-2) * square - 5.373_971_6e-2) * square
+    let series = (((-5.704_988_7e-3 * square + 2.063_909e-2) * square - 5.373_971_6e-2) * square
         + 1.333_144_2e-1)
         * square
         - 3.333_328e-1;

@@ -55,3 +55,23 @@ impl Operator for Rnn {
         prepare_single(io, settings, sequence, depth)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tensor::DType;
+    use crate::testing::{Case, eval};
+
+    #[test]
+    fn one_step_from_zero_is_a_fully_connected_layer() {
+        let operands = [
+            Case::f32([2, 2], [1.0, 2.0, -3.0, 4.0]),
+            Case::f32([1, 2], [0.5, -1.0]).constant(),
+            Case::f32([1, 1], [7.0]).constant(),
+            Case::f32([1], [1.0]).constant(),
+            Case::variable::<f32>(DType::F32, [2, 1]),
+        ];
+        let output = eval(Rnn::default(), &operands, Case::result(DType::F32));
+        assert_eq!(output.get::<f32>(), [-0.5, -4.5]);
+    }
+}

@@ -252,3 +252,57 @@ fn remember<T: Copy>(state: &mut [T], memory: usize, newest: &[T]) {
         row[memory - 1] = feature;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Case, eval, signature};
+
+    fn op(rank: i32) -> Svdf {
+        Svdf {
+            rank,
+            activation: Activation::Relu,
+            ..Svdf::default()
+        }
+    }
+
+    #[test]
+    fn f32_sums_over_filters_of_a_unit() {
+        let operands = [
+            Case::f32([1, 1], [2.0]),
+            Case::f32([2, 1], [1.0, 3.0]).constant(),
+            Case::f32([2, 2], [9.0, 1.0, 9.0, 0.5]).constant(),
+            Case::f32([1], [10.0]).constant(),
+            Case::variable::<f32>(DType::F32, [1, 4]),
+        ];
+        let output = eval(op(2), &operands, Case::result(DType::F32));
+        assert_eq!(output.get::<f32>(), [15.0]);
+    }
+
+    #[test]
+    fn i8_requantizes_twice() {
+        let operands = [
+            Case::i8([1, 1], [7]).quantized(0.5, 3),
+            Case::i8([1, 1], [10]).quantized(0.1, 0).constant(),
+            Case::new(DType::I16, [1, 2], &[9i16, 4]).quantized(0.25, 0).constant(),
+            Case::absent(),
+            Case::variable::<i16>(DType::I16, [1, 2]).quantized(0.01, 0),
+        ];
+        // 4 * 10 * 0.05 is 2 real, 200 in the state; times 4 * 0.25 is 2 real.
+        let output = eval(op(1), &operands, Case::result(DType::I8).quantized(0.5, -128));
+        assert_eq!(output.get::<i8>(), [-124]);
+    }
+
+    #[test]
+    fn rejects_a_rank_that_does_not_divide_the_filters() {
+        let operands = [
+            Case::f32([1, 1], [2.0]),
+            Case::f32([2, 1], [1.0, 3.0]).constant(),
+            Case::f32([2, 2], [0.0; 4]).constant(),
+        ];
+        for rank in [0, 3, -1] {
+            let io = signature(&operands, &[]);
+            assert!(matches!(op(rank).infer_shapes(&io), Err(OpError::Attribute(_))));
+        }
+    }
+}

@@ -117,3 +117,107 @@ impl UnidirectionalSequenceLstm {
         Ok((Anatomy::of(io, Layout::UNIDIRECTIONAL, depth)?, sequence))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Case, eval, signature};
+
+    /// One input, one cell, weights and biases of the gates input, forget, cell, output.
+    fn operands(input: Case, weights: [f32; 4], bias: [f32; 4]) -> Vec<Case> {
+        let mut operands = vec![input];
+        operands.extend(weights.map(|w| Case::f32([1, 1], [w]).constant()));
+        operands.extend([0.0; 4].map(|w| Case::f32([1, 1], [w]).constant()));
+        operands.extend([(); 3].map(|()| Case::absent()));
+        operands.extend(bias.map(|b| Case::f32([1], [b]).constant()));
+        operands.extend([(); 2].map(|()| Case::absent()));
+        operands.extend([(); 2].map(|()| Case::variable::<f32>(DType::F32, [1, 1])));
+        operands.extend([(); 4].map(|()| Case::absent()));
+        operands
+    }
+
+    fn op() -> UnidirectionalSequenceLstm {
+        UnidirectionalSequenceLstm {
+            activation: Activation::Relu,
+            ..UnidirectionalSequenceLstm::default()
+        }
+    }
+
+    #[test]
+    fn cell_state_goes_from_step_to_step() {
+        // All gates half open: c = c / 2 + x / 2, h = c / 2.
+        let input = Case::f32([1, 3, 1], [4.0, 0.0, 8.0]);
+        let operands = operands(input, [0.0, 0.0, 1.0, 0.0], [0.0; 4]);
+        let output = eval(op(), &operands, Case::result(DType::F32));
+        assert_eq!(output.shape, [1, 3, 1]);
+        assert_eq!(output.get::<f32>(), [1.0, 0.5, 2.25]);
+    }
+
+    #[test]
+    fn without_an_input_gate_it_is_what_is_forgotten() {
+        let input = Case::f32([1, 2, 1], [4.0, 4.0]);
+        let mut operands = operands(input, [0.0, 0.0, 1.0, 0.0], [0.0; 4]);
+        for index in [1, 5, 12] {
+            operands[index] = Case::absent();
+        }
+        operands[13] = Case::f32([1], [f32::INFINITY]).constant();
+        let output = eval(op(), &operands, Case::result(DType::F32));
+        assert_eq!(output.get::<f32>(), [0.0, 0.0]);
+    }
+
+    #[test]
+    fn clips_the_cell_state() {
+        let input = Case::f32([1, 1, 1], [100.0]);
+        let operands = operands(input, [0.0, 0.0, 1.0, 0.0], [0.0; 4]);
+        let op = UnidirectionalSequenceLstm {
+            cell_clip: 3.0,
+            ..op()
+        };
+        let output = eval(op, &operands, Case::result(DType::F32));
+        assert_eq!(output.get::<f32>(), [1.5]);
+    }
+
+    #[test]
+    fn rejects_states_that_are_not_variables_and_what_does_not_fit() {
+        let prepare = |operands: &[Case]| {
+            let op = op();
+            let mut io = signature(operands, &[Case::result(DType::F32)]);
+            op.infer_shapes(&io).and_then(|shapes| {
+                io.outputs[0].shape.clone_from(&shapes[0]);
+                op.prepare(&io).map(|_| ())
+            })
+        };
+        let good = operands(Case::f32([1, 1, 1], [1.0]), [0.0; 4], [0.0; 4]);
+        assert!(prepare(&good).is_ok());
+        let with = |index: usize, case: Case| {
+            let mut operands = good.clone();
+            operands[index] = case;
+            prepare(&operands).unwrap_err()
+        };
+        let state = Case::f32([1, 1], [0.0]);
+        assert!(matches!(with(18, state), OpError::NotVariable(_)));
+        let state = Case::variable::<f32>(DType::F32, [2, 1]);
+        assert!(matches!(with(19, state), OpError::Shape(_)));
+        assert!(matches!(with(15, Case::absent()), OpError::Missing(_)));
+        let weights = Case::f32([1, 2], [0.0; 2]).constant();
+        assert!(matches!(with(3, weights), OpError::Shape(_)));
+        let computed = Case::f32([1, 1], [0.0]);
+        assert!(matches!(with(3, computed), OpError::UnsupportedType { .. }));
+        let none = Case::f32([1, 0], []).constant();
+        assert!(matches!(with(4, none), OpError::Shape(_)));
+    }
+
+    #[test]
+    fn diagonals_and_other_activations_do_not_become_integer() {
+        let tanh = UnidirectionalSequenceLstm {
+            activation: Activation::Tanh,
+            ..op()
+        };
+        assert!(tanh.quant_rule().is_some() && op().quant_rule().is_none());
+        let diagonal = UnidirectionalSequenceLstm {
+            diagonal_recurrent_tensors: true,
+            ..tanh
+        };
+        assert!(diagonal.quant_rule().is_none());
+    }
+}

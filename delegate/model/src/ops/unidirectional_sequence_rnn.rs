@@ -61,3 +61,33 @@ impl Operator for UnidirectionalSequenceRnn {
         prepare_single(io, settings, sequence, depth)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tensor::DType;
+    use crate::testing::{Case, eval};
+
+    #[test]
+    fn either_order_of_dimensions_gives_the_same_steps() {
+        for (time_major, shape, values) in [
+            (false, [2, 3, 1], [1.0, 2.0, 3.0, -1.0, -2.0, -4.0]),
+            (true, [3, 2, 1], [1.0, -1.0, 2.0, -2.0, 3.0, -4.0]),
+        ] {
+            let operands = [
+                Case::f32(shape, values),
+                Case::f32([1, 1], [1.0]).constant(),
+                Case::f32([1, 1], [1.0]).constant(),
+                Case::f32([1], [0.0]).constant(),
+                Case::variable::<f32>(DType::F32, [2, 1]),
+            ];
+            let op = UnidirectionalSequenceRnn {
+                time_major,
+                ..UnidirectionalSequenceRnn::default()
+            };
+            let mut sums = eval(op, &operands, Case::result(DType::F32)).get::<f32>();
+            sums.sort_by(f32::total_cmp);
+            assert_eq!(sums, [-7.0, -3.0, -1.0, 1.0, 3.0, 6.0]);
+        }
+    }
+}
