@@ -121,13 +121,13 @@ fn judge(subgraph: &Subgraph, node: &Node, ranges: &Ranges) -> Verdict {
     {
         return Verdict::Untouched;
     }
-    let rule = match node.op.operator() {
-        Ok(operator) => operator.quant_rule(),
-        Err(_) => None,
-    };
-    let Some(rule) = rule else {
+    let operator = node.op.operator().ok();
+    let Some((operator, rule)) = operator.and_then(|o| Some((o, o.quant_rule()?))) else {
         return Verdict::Float("there is no integer kernel for it".into());
     };
+    if let Some(reason) = operator.quant_obstacle(&|index| node.input(index).is_some()) {
+        return Verdict::Float(reason.into());
+    }
     match obstacle(subgraph, node, &rule, ranges) {
         Some(reason) => Verdict::Float(reason),
         None => Verdict::Integer(rule),

@@ -384,6 +384,13 @@ pub trait Operator {
         None
     }
 
+    /// Why it cannot become int8 with the operands that it has, by their index, where
+    /// [`Self::quant_rule`] cannot tell.
+    fn quant_obstacle(&self, given: &dyn Fn(usize) -> bool) -> Option<&'static str> {
+        let _ = given;
+        None
+    }
+
     /// The intermediates that it has when it is int8, as LiteRT's kernel takes them.
     fn quant_intermediates(&self) -> Vec<Intermediate> {
         Vec::new()

@@ -10,7 +10,7 @@
 use bantam_kernels::{Isa, ProductF32};
 
 use super::lstm_cell::{
-    Anatomy, Layout, Settings, prepare_float, quant_intermediates, quant_rule,
+    Anatomy, Layout, Settings, prepare_float, quant_intermediates, quant_obstacle, quant_rule,
 };
 use super::lstm_integer::prepare_integer;
 use super::recurrent::{
@@ -87,6 +87,10 @@ impl Operator for Lstm {
 
     fn quant_rule(&self) -> Option<QuantRule> {
         quant_rule(self.activation).filter(|_| self.is_basic() == Ok(false))
+    }
+
+    fn quant_obstacle(&self, given: &dyn Fn(usize) -> bool) -> Option<&'static str> {
+        quant_obstacle(given)
     }
 
     fn quant_intermediates(&self) -> Vec<Intermediate> {

@@ -602,6 +602,14 @@ pub(super) fn quant_rule(activation: Activation) -> Option<QuantRule> {
     (activation == Activation::Tanh).then(|| QuantRule::calibrated(roles))?
 }
 
+/// LiteRT's integer kernel misplaces peephole weights where there is a projection: see
+/// `lstm_integer.rs`.
+pub(super) fn quant_obstacle(given: &dyn Fn(usize) -> bool) -> Option<&'static str> {
+    let layout = Layout::UNIDIRECTIONAL;
+    (given(layout.peephole + 2) && given(layout.projection))
+        .then_some("LiteRT's integer kernel is wrong for peepholes with a projection")
+}
+
 /// The intermediates of an integer operator with one cell.
 pub(super) fn quant_intermediates() -> Vec<Intermediate> {
     let layout = Layout::UNIDIRECTIONAL;

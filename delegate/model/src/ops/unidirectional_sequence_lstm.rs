@@ -10,7 +10,7 @@
 //! may be left out. For the arithmetic see `lstm_cell.rs` and `lstm_integer.rs`.
 
 use super::lstm_cell::{
-    Anatomy, Layout, Settings, prepare_float, quant_intermediates, quant_rule,
+    Anatomy, Layout, Settings, prepare_float, quant_intermediates, quant_obstacle, quant_rule,
 };
 use super::lstm_integer::prepare_integer;
 use super::recurrent::Sequence;
@@ -79,6 +79,10 @@ impl Operator for UnidirectionalSequenceLstm {
 
     fn quant_rule(&self) -> Option<QuantRule> {
         quant_rule(self.activation).filter(|_| !self.diagonal_recurrent_tensors)
+    }
+
+    fn quant_obstacle(&self, given: &dyn Fn(usize) -> bool) -> Option<&'static str> {
+        quant_obstacle(given)
     }
 
     fn quant_intermediates(&self) -> Vec<Intermediate> {
