@@ -12,6 +12,7 @@ use bantam_kernels::requantize::{Multiplier, rounding_divide_by_pot};
 
 use super::fixed_point::{Logistic, MOST_INTEGER_BITS, Tanh, inverse_square_root, ratio};
 use super::lstm_cell::{Anatomy, Settings};
+use super::pointwise::parameters;
 use super::recurrent::{Sequence, constant, dot, room, state, take, vector};
 use super::{Activation, OpError, Signature};
 use crate::cpu::Kernel;
@@ -80,7 +81,7 @@ impl Product {
         let weights: Vec<i16> = weights.into_iter().map(i16::from).collect();
         let mut bias = bias.unwrap_or_else(|| vec![0; rows]);
         for (bias, row) in bias.iter_mut().zip(weights.chunks_exact(depth)) {
-            let sum: i32 = row.iter().map(|&w| i32::from(w)).sum();
+            let sum = row.iter().fold(0i32, |sum, &w| sum.wrapping_add(w.into()));
             *bias = bias.wrapping_sub(sum.wrapping_mul(zero_point));
         }
         Ok(Self {
@@ -111,12 +112,6 @@ struct Scales<'a> {
 
 impl<'a> Scales<'a> {
     fn new(io: &'a Signature, anatomy: &Anatomy) -> Result<Self, OpError> {
-        let int8 = |parameters: PerTensor| match parameters.zero_point {
-            -128..=127 => Ok(parameters),
-            z => Err(OpError::Quantization(format!(
-                "zero point {z} is not in -128..=127"
-            ))),
-        };
         let mut gates = [GATE_SCALE; 4];
         if anatomy.has_norm {
             for gate in anatomy.gates.clone() {
@@ -134,10 +129,10 @@ impl<'a> Scales<'a> {
         }
         Ok(Self {
             io,
-            input: int8(io.input(0)?.per_tensor()?)?,
-            state: int8(io.input(anatomy.layout.state)?.per_tensor()?)?,
+            input: parameters(io.input(0)?)?,
+            state: parameters(io.input(anatomy.layout.state)?)?,
             gates,
-            hidden: int8(io.intermediate(4)?.per_tensor()?)?,
+            hidden: parameters(io.intermediate(4)?)?,
             cell_exponent: exponent as i32,
         })
     }
@@ -193,7 +188,7 @@ impl IntegerCell {
                 layout.projection,
                 (anatomy.outputs, anatomy.cells),
                 bias,
-                -scales.hidden.zero_point,
+                scales.hidden.zero_point.wrapping_neg(),
                 ratio(scale)?,
             )?);
         }

@@ -259,7 +259,8 @@ impl Stack<'_> {
                     let scales = value.quantization()?.symmetric_scales(1)?;
                     scale.extend(std::iter::repeat_n(scales[0], self.units));
                 }
-                let row_sum = |row: &[i16]| row.iter().map(|&w| i32::from(w)).sum();
+                let row_sum =
+                    |row: &[i16]| row.iter().fold(0i32, |sum, &w| sum.wrapping_add(w.into()));
                 Ok(Dense::Hybrid(Hybrid {
                     row_sums: weights.chunks_exact(self.depth).map(row_sum).collect(),
                     weights,
@@ -315,7 +316,8 @@ impl Hybrid {
         };
         let rows = self.weights.chunks_exact(self.depth);
         for (unit, (output, row)) in output.iter_mut().zip(rows).enumerate() {
-            let sum = dot(row, quantized) - self.row_sums[unit].wrapping_mul(zero_point);
+            let offset = self.row_sums[unit].wrapping_mul(zero_point);
+            let sum = dot(row, quantized).wrapping_sub(offset);
             *output = self.bias[unit] + sum as f32 * (self.scale[unit] * scale);
         }
     }

@@ -9,6 +9,7 @@
 //! point does.
 
 use super::fixed_point::ratio;
+use super::pointwise::parameters;
 use super::recurrent::{
     Dense, Sequence, Stack, activate, check_activation, check_sizes, constant, dot, room, state,
     take, vector,
@@ -195,7 +196,7 @@ impl Svdf {
         };
         let kept = state(io, 4, DType::I16, batch * filters * memory)?;
         let scale = |index| Ok(io.input(index)?.per_tensor()?.scale);
-        let (input, output) = (io.input(0)?.per_tensor()?, io.output(0)?.per_tensor()?);
+        let (input, output) = (parameters(io.input(0)?)?, parameters(io.output(0)?)?);
         let state_scale = scale(4)?;
         let to_state = ratio(input.scale * scale(1)? / state_scale)?;
         let to_output = ratio(state_scale * scale(2)? / output.scale)?;
