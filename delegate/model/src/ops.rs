@@ -8,6 +8,7 @@ mod arithmetic;
 mod broadcast;
 mod extreme;
 mod fixed_point;
+mod lstm_basic;
 mod lstm_cell;
 mod lstm_integer;
 mod movement;

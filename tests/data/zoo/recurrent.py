@@ -118,6 +118,17 @@ def basic_lstm(zoo, variant, batch, inputs, cells):
          kernelType=1)
 
 
+def basic_lstm_uint8(zoo, variant, batch, inputs, cells):
+    c = zoo.case("lstm", variant, "uint8")
+    c.runs = 3
+    activation, state, sums = Q(1 / 128, 128), Q(2.0 ** -11), Q(2.0 ** -12)
+    operands = [c.input((batch, inputs), "uint8", activation), c.variable((batch, cells), "uint8", activation),
+                c.const(c.random((4 * cells, inputs + cells), "uint8", 60, 200), "uint8", Q(0.011, 131)),
+                c.const(c.random((4 * cells,), "int32", -9000, 9000), "int32", Q(0.011 / 128)), c.variable((batch, cells), "int16", state)]
+    results = [c.output("uint8", activation), c.output("int16", state), c.output("uint8", activation), c.output("int16", sums)]
+    c.op("LSTM", operands, results, "LSTMOptions", version=2, fusedActivationFunction=ACT["tanh"], kernelType=1)
+
+
 def bidirectional_lstm(zoo, variant, kind, batch=2, time=3, inputs=5, cells=(6, 6), outputs=None, merge=False, time_major=True, cross=False,
                        aux=0, **parts):
     p = Parts(zoo, "bidirectional_sequence_lstm", variant, kind)
@@ -201,6 +212,8 @@ def cases(zoo):
     lstm(zoo, "unidirectional_sequence_lstm", "diagonal", "f32", diagonal=True)
     basic_lstm(zoo, "basic", 2, 5, 6)
     basic_lstm(zoo, "basic_wide", 1, 3, 17)
+    basic_lstm_uint8(zoo, "basic", 2, 5, 6)
+    basic_lstm_uint8(zoo, "basic_wide", 1, 3, 17)
 
     for kind in floats:
         bidirectional_lstm(zoo, "apart", kind)

@@ -360,7 +360,11 @@ impl<'a> Planner<'a> {
                 .map(|i| self.values[i.index()].clone())
                 .collect(),
             variables: (0..node.inputs.len())
-                .filter(|&index| node.input(index).is_some_and(|i| self.is_variable(i)))
+                .filter(|&index| {
+                    // One that is two operands cannot be read and changed at once.
+                    let same = node.inputs.iter().filter(|i| **i == node.inputs[index]);
+                    node.input(index).is_some_and(|i| self.is_variable(i)) && same.count() == 1
+                })
                 .collect(),
             numerics: self.options.numerics,
             threads: self.options.threads.max(1),

@@ -235,6 +235,14 @@ mod tests {
     }
 
     #[test]
+    fn refuses_a_variable_that_is_two_operands() {
+        let mut model = accumulator(None);
+        let node = &mut model.subgraphs[0].nodes[0];
+        node.inputs[0] = node.inputs[4];
+        assert!(matches!(plan(&model), Err(RunError::Op { .. })));
+    }
+
+    #[test]
     fn int8_variables_start_at_their_zero_point() {
         let mut model = accumulator(None);
         let subgraph = &mut model.subgraphs[0];

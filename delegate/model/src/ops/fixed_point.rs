@@ -141,7 +141,23 @@ const fn constant(wide: i32) -> i16 {
 }
 
 fn shift_left(x: i16, by: u32) -> i16 {
-    (i32::from(x) << by).clamp(i16::MIN.into(), i16::MAX.into()) as i16
+    saturate(i32::from(x) << by)
+}
+
+/// `x`, held within int16.
+pub(super) fn saturate(x: i32) -> i16 {
+    x.clamp(i16::MIN.into(), i16::MAX.into()) as i16
+}
+
+/// [`Multiplier::apply`] as the ruy library has it, which LiteRT's optimized kernels use: the second
+/// rounding, in the shift, takes ties upward.
+pub(super) fn scale_by_shift(multiplier: Multiplier, x: i32) -> i32 {
+    let left = Multiplier {
+        exponent: multiplier.exponent.max(0),
+        ..multiplier
+    };
+    let (high, right) = (i64::from(left.apply(x)), -multiplier.exponent.min(0));
+    ((high + ((1 << right) >> 1)) >> right) as i32
 }
 
 /// The factor `scale`, a ratio of scales; one that no accumulator can take is an error.
@@ -211,6 +227,20 @@ mod tests {
                 assert!((y - x.tanh()).abs() < 1e-3, "{bits} {x}: {y}");
             }
         }
+    }
+
+    #[test]
+    fn ruy_takes_ties_of_the_shift_upward() {
+        let half = |x, exponent| {
+            let multiplier = Multiplier {
+                value: 1 << 30,
+                exponent,
+            };
+            [multiplier.apply(x), scale_by_shift(multiplier, x)]
+        };
+        assert_eq!([half(6, -1), half(-6, -1)], [[2, 2], [-2, -1]]);
+        assert_eq!([half(-6, 0), half(-6, 1)], [[-3, -3], [-6, -6]]);
+        assert_eq!(half(-7, -31), [0, 0]);
     }
 
     #[test]

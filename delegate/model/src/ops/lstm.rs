@@ -6,16 +6,14 @@
 //! state `[batch, cells]`, gates in the order input, cell, forget, output; its results are the
 //! output, the cell state, and two that LiteRT uses as scratch: the operands side by side and the
 //! gates' sums. It copies output and cell state back to operands 1 and 4 where they are variables.
+//! It comes in float and with uint8 activations; see `lstm_basic.rs`.
 
-use bantam_kernels::{Isa, ProductF32};
-
+use super::lstm_basic::Basic;
 use super::lstm_cell::{
     Anatomy, Layout, Settings, prepare_float, quant_intermediates, quant_obstacle, quant_rule,
 };
 use super::lstm_integer::prepare_integer;
-use super::recurrent::{
-    Sequence, check_sizes, constant, room, sigmoid, take, tanh, vector,
-};
+use super::recurrent::Sequence;
 use super::{Activation, Attributes, Intermediate, OpError, Operator, QuantRule, Signature};
 use crate::cpu::Kernel;
 use crate::schema::tfl;
@@ -147,152 +145,14 @@ fn anatomy(io: &Signature) -> Result<(Anatomy, Sequence), OpError> {
     Ok((Anatomy::of(io, Layout::UNIDIRECTIONAL, depth)?, sequence))
 }
 
-/// The sizes of the basic kernel.
-#[derive(Clone, Copy)]
-struct Basic {
-    batch: usize,
-    inputs: usize,
-    cells: usize,
-}
-
-impl Basic {
-    fn of(io: &Signature) -> Result<Self, OpError> {
-        let [batch, inputs] = io.input(0)?.shape_n()?;
-        let [_, cells] = io.input(1)?.shape_n()?;
-        for index in [1, 4] {
-            let shape = &io.input(index)?.shape;
-            if *shape != [batch, cells] {
-                return Err(OpError::Shape(format!(
-                    "state {index} of shape {shape:?} where {:?} is needed",
-                    [batch, cells]
-                )));
-            }
-        }
-        let [rows, depth] = io.input(2)?.shape_n()?;
-        check_sizes(&[rows, depth])?;
-        if Some(rows) != cells.checked_mul(4) || Some(depth) != inputs.checked_add(cells) {
-            return Err(OpError::Shape(format!(
-                "weights of {rows} x {depth} do not match {inputs} inputs and {cells} cells"
-            )));
-        }
-        Ok(Self {
-            batch,
-            inputs,
-            cells,
-        })
-    }
-
-    fn prepare(self, io: &Signature) -> Result<Kernel, OpError> {
-        let Self {
-            batch,
-            inputs,
-            cells,
-        } = self;
-        for index in [0, 1, 4] {
-            if io.input(index)?.dtype != DType::F32 {
-                return Err(io.unsupported(index));
-            }
-        }
-        for (index, output) in io.outputs.iter().enumerate() {
-            if output.dtype != DType::F32 {
-                return Err(OpError::UnsupportedType {
-                    what: format!("output {index}"),
-                    dtype: output.dtype,
-                });
-            }
-        }
-        let (rows, depth) = (4 * cells, inputs + cells);
-        let weights: Vec<f32> = constant(io, 2, DType::F32, &[rows, depth])?.constant()?;
-        let bias: Vec<f32> = vector(io, 3, DType::F32, rows)?;
-        let clamp = (f32::NEG_INFINITY, f32::INFINITY);
-        let product = ProductF32::new(Isa::best(), (rows, depth), &weights, Some(&bias), clamp);
-        let kept = [io.variable(1).ok(), io.variable(4).ok()];
-        let scratch = [cells, cells, depth, rows].map(|n| room::<f32>(batch.saturating_mul(n)));
-        let scratch = scratch.into_iter().fold(0, usize::saturating_add);
-        Ok(Kernel::with_scratch(scratch, move |run| {
-            let threads = run.threads;
-            let parts = run.parts::<f32>(0);
-            let [output, state, joined, sums] = self.split(parts.scratch);
-            for (row, joined) in joined.chunks_exact_mut(depth).enumerate() {
-                let (x, h) = joined.split_at_mut(inputs);
-                x.copy_from_slice(&parts.inputs.get(0)[row * inputs..][..inputs]);
-                h.copy_from_slice(&parts.inputs.get(1)[row * cells..][..cells]);
-            }
-            product.run(batch, joined, sums, threads);
-            let previous: &[f32] = parts.inputs.get(4);
-            for (unit, ((output, state), &previous)) in
-                output.iter_mut().zip(state).zip(previous).enumerate()
-            {
-                let gate = |number: usize| sums[unit / cells * rows + number * cells + unit % cells];
-                *state = sigmoid(gate(0)) * tanh(gate(1)) + sigmoid(gate(2)) * previous;
-                *output = sigmoid(gate(3)) * tanh(*state);
-            }
-            for (index, slot) in [Some(0), Some(1), Some(2), Some(3), kept[0], kept[1]]
-                .into_iter()
-                .enumerate()
-            {
-                let Some(slot) = slot else { continue };
-                let parts = run.parts::<f32>(slot);
-                let values = &self.split(parts.scratch)[index % 4];
-                if parts.output.len() == values.len() {
-                    parts.output.copy_from_slice(values);
-                }
-            }
-        }))
-    }
-
-    /// Output, cell state, the operands side by side, and the gates' sums.
-    fn split(self, mut scratch: &mut [u8]) -> [&mut [f32]; 4] {
-        let Self {
-            batch,
-            inputs,
-            cells,
-        } = self;
-        [cells, cells, inputs + cells, 4 * cells].map(|n| take(&mut scratch, batch * n))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{Case, eval_with, signature};
-    use crate::Numerics;
-
-    fn basic(weights: Case) -> (Lstm, Vec<Case>) {
-        let op = Lstm {
-            kernel: tfl::LSTMKernelType::BASIC.0,
-            ..Lstm::default()
-        };
-        let operands = vec![
-            Case::f32([1, 1], [2.0]),
-            Case::f32([1, 1], [0.5]),
-            weights.constant(),
-            Case::f32([4], [0.0; 4]).constant(),
-            Case::f32([1, 1], [3.0]),
-        ];
-        (op, operands)
-    }
+    use crate::testing::{Case, signature};
 
     #[test]
-    fn basic_kernel_gives_output_state_and_what_they_are_made_of() {
-        let weights = [0.0, 0.0, 1.0, 2.0, 0.0, 0.0, 0.0, 0.0];
-        let (op, operands) = basic(Case::f32([4, 2], weights));
-        let results = [(); 4].map(|()| Case::result(DType::F32));
-        let results = eval_with(Numerics::default(), op, &operands, &results);
-        let state = 0.5 * 3f32.tanh() + 0.5 * 3.0;
-        for (result, want) in results.iter().zip([&[0.5 * state.tanh()][..], &[state]]) {
-            let got = result.get::<f32>();
-            assert!((got[0] - want[0]).abs() < 1e-6, "{got:?} {want:?}");
-        }
-        assert_eq!(results[2].get::<f32>(), [2.0, 0.5]);
-        assert_eq!(results[3].get::<f32>(), [0.0, 3.0, 0.0, 0.0]);
-    }
-
-    #[test]
-    fn rejects_weights_that_do_not_match_and_kernels_that_do_not_exist() {
-        let (op, operands) = basic(Case::f32([4, 3], [0.0; 12]));
-        let io = signature(&operands, &[]);
-        assert!(matches!(op.infer_shapes(&io), Err(OpError::Shape(_))));
+    fn rejects_kernels_that_do_not_exist() {
+        let io = signature(&[Case::f32([1, 1], [2.0])], &[]);
         let op = Lstm {
             kernel: 7,
             ..Lstm::default()

@@ -10,7 +10,7 @@ use std::ops::Range;
 
 use bantam_kernels::requantize::{Multiplier, rounding_divide_by_pot};
 
-use super::fixed_point::{Logistic, MOST_INTEGER_BITS, Tanh, inverse_square_root, ratio};
+use super::fixed_point::{Logistic, MOST_INTEGER_BITS, Tanh, inverse_square_root, ratio, saturate};
 use super::lstm_cell::{Anatomy, Settings};
 use super::pointwise::parameters;
 use super::recurrent::{Sequence, constant, dot, room, state, take, vector};
@@ -321,10 +321,6 @@ impl Norm {
             *sum = saturate(self.multiplier.apply(rounded));
         }
     }
-}
-
-fn saturate(x: i32) -> i16 {
-    x.clamp(i16::MIN.into(), i16::MAX.into()) as i16
 }
 
 fn saturate_i8(x: i32) -> i8 {
