@@ -50,7 +50,8 @@ pub fn quantize(
     ranges: &Ranges,
     recipe: &Recipe,
 ) -> Result<(Model, Report), ConvertError> {
-    let model = &*with_intermediates(model);
+    let original = model;
+    let model = &*with_intermediates(original);
     let Some(subgraph) = model.subgraphs.first() else {
         return Err(ConvertError::Nothing("the model has no subgraph".into()));
     };
@@ -99,7 +100,14 @@ pub fn quantize(
     }
     let params = Params::new(subgraph, &verdicts, ranges);
     let mut converted = model.clone();
-    converted.subgraphs[0] = Rewriter::new(subgraph, &verdicts, &params, recipe).rewrite();
+    let mut float = subgraph.clone();
+    let nodes = float.nodes.iter_mut().zip(&original.subgraphs[0].nodes);
+    for ((node, original), verdict) in nodes.zip(&verdicts) {
+        if !matches!(verdict, Verdict::Integer(_)) {
+            node.intermediates.clone_from(&original.intermediates);
+        }
+    }
+    converted.subgraphs[0] = Rewriter::new(&float, &verdicts, &params, recipe).rewrite();
     converted.remove_unused_tensors();
     let report = Report {
         ops: subgraph.nodes.len(),

@@ -206,7 +206,8 @@ fn an_lstm_that_litert_gets_wrong_stays_float() {
     let model = Model::open(&path).unwrap();
     let samples = noise(2, 3 * 4 * 5);
     let recipe = recipe(Mode::Int8, None, None);
-    let (_, report) = convert(&model, &samples[..], &recipe, 1, &quiet).unwrap();
+    let (converted, report) = convert(&model, &samples[..], &recipe, 1, &quiet).unwrap();
+    assert_eq!(converted.subgraphs, model.subgraphs);
     assert_eq!((report.quantized, report.kept_float.len()), (0, 1));
     assert!(report.kept_float[0].reason.contains("peepholes"));
 }
