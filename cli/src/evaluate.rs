@@ -221,6 +221,7 @@ pub fn predict(
                 .map_err(|error| error::run(path, &error))?;
         }
         let start = Instant::now();
+        session.reset_variables();
         session.run().map_err(|error| error::run(path, &error))?;
         outputs.time += start.elapsed();
         outputs

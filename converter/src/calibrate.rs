@@ -13,6 +13,7 @@ use bantam_model::cpu::{Options, Plan, Runner};
 use bantam_model::{DType, Model, Subgraph, TensorId};
 
 use crate::error::ConvertError;
+use crate::quantize::with_intermediates;
 use crate::recipe::{CalibMethod, Recipe, Settings};
 use crate::samples::{SampleError, Samples};
 use histogram::Histogram;
@@ -311,6 +312,7 @@ pub fn calibrate(
     if samples.is_empty() {
         return Err(ConvertError::NoSamples);
     }
+    let model = &*with_intermediates(model);
     let plan = Arc::new(plan(model)?);
     let subgraph = &model.subgraphs[0];
     let count = subgraph.tensors.len();
@@ -344,6 +346,7 @@ pub fn calibrate(
             for &input in plan.inputs() {
                 add(input, runner.tensor(input));
             }
+            runner.reset_variables();
             runner.run_observed(add);
             statistics.samples += 1;
             progress(done.fetch_add(1, Ordering::Relaxed) + 1, samples.len());
@@ -398,7 +401,11 @@ fn plan(model: &Model) -> Result<Plan, ConvertError> {
             operators: missing.into_iter().collect(),
         });
     }
-    Ok(Plan::new(model, &Options::default())?)
+    let options = Options {
+        observe_intermediates: true,
+        ..Options::default()
+    };
+    Ok(Plan::new(model, &options)?)
 }
 
 #[cfg(test)]

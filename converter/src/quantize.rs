@@ -9,12 +9,13 @@
 mod constants;
 mod encoding;
 mod import;
+mod intermediates;
 mod params;
 mod rewrite;
 mod weights;
 
-use bantam_model::ops::{QuantRule, Results, Role};
-use bantam_model::{DType, Model, Node, Subgraph, TensorId};
+use bantam_model::ops::{Intermediate, QuantRule, Results, Role};
+use bantam_model::{DType, Model, Node, Subgraph, Tensor, TensorId};
 
 use crate::calibrate::{Ranges, Statistics, tensor_settings};
 use crate::error::{ConvertError, KeptFloat};
@@ -22,6 +23,7 @@ use crate::recipe::{Recipe, Scheme, Settings};
 use crate::traps;
 pub(crate) use constants::{Channels, values, weight_error};
 use encoding::Width;
+pub(crate) use intermediates::with_intermediates;
 use params::Params;
 use rewrite::{Notes, Rewriter};
 use weights::Weights;
@@ -91,6 +93,8 @@ pub fn quantize(
     if !recipe.is_float() {
         refuse_quantized(model)?;
     }
+    let original = model;
+    let model = &*with_intermediates(original);
     let mut float = model.clone();
     let mut report = Report::default();
     let mut converted = Vec::new();
@@ -111,7 +115,15 @@ pub fn quantize(
         }
         import::add_biases(subgraph);
         let rewritten = if number == 0 {
-            main_subgraph(subgraph, &settings, statistics, recipe, &mut report)?
+            let original = &original.subgraphs[0];
+            main_subgraph(
+                subgraph,
+                original,
+                &settings,
+                statistics,
+                recipe,
+                &mut report,
+            )?
         } else {
             body(subgraph, &settings, recipe, &mut report)
         };
@@ -147,9 +159,10 @@ fn refuse_quantized(model: &Model) -> Result<(), ConvertError> {
     }
 }
 
-/// Quantizes the subgraph that runs.
+/// Quantizes the subgraph that runs: `original` with the intermediates that integer operators need.
 fn main_subgraph(
     subgraph: &Subgraph,
+    original: &Subgraph,
     settings: &[Settings],
     statistics: &Statistics,
     recipe: &Recipe,
@@ -203,7 +216,14 @@ fn main_subgraph(
     }
     report.kept_float = kept_float;
     let params = Params::new(subgraph, &verdicts, of);
-    let rewriter = Rewriter::new(subgraph, &verdicts, settings, &params, recipe);
+    let mut float = subgraph.clone();
+    let nodes = float.nodes.iter_mut().zip(&original.nodes);
+    for ((node, original), verdict) in nodes.zip(&verdicts) {
+        if !matches!(verdict, Verdict::Integer(..)) {
+            node.intermediates.clone_from(&original.intermediates);
+        }
+    }
+    let rewriter = Rewriter::new(&float, &verdicts, settings, &params, recipe);
     Ok(finish(rewriter.rewrite(), &verdicts, report))
 }
 
@@ -254,16 +274,16 @@ fn judge_integer(subgraph: &Subgraph, node: &Node, width: Width, ranges: &Ranges
     if let Some(verdict) = without_float_data(subgraph, node) {
         return verdict;
     }
-    let rule = match node.op.operator() {
-        Ok(operator) => width.rule(operator),
-        Err(_) => None,
-    };
-    let Some(rule) = rule else {
+    let operator = node.op.operator().ok();
+    let Some((operator, rule)) = operator.and_then(|o| Some((o, width.rule(o)?))) else {
         return Verdict::Float(match width {
             Width::Int8 => "there is no integer kernel for it".into(),
             Width::Int16 => "there is no int16 kernel for it".into(),
         });
     };
+    if let Some(reason) = operator.quant_obstacle(&|index| node.input(index).is_some()) {
+        return Verdict::Float(reason.into());
+    }
     match obstacle(subgraph, node, &rule, ranges) {
         Some(reason) => Verdict::Float(reason),
         None => Verdict::Integer(rule, width),
@@ -326,16 +346,26 @@ fn is_float_constant(subgraph: &Subgraph, id: TensorId) -> bool {
 fn obstacle(subgraph: &Subgraph, node: &Node, rule: &QuantRule, ranges: &Ranges) -> Option<String> {
     let unusable = |id: TensorId| {
         let tensor = &subgraph[id];
-        if tensor.sparsity.is_some() {
-            return Some(format!("{:?} is sparse", tensor.name));
-        }
         if tensor.is_variable {
             return Some(format!("{:?} is a variable", tensor.name));
         }
-        if tensor.dtype != DType::F32 {
-            return Some(format!("{:?} is {}", tensor.name, tensor.dtype));
+        unreadable(tensor)
+    };
+    let unusable_state = |id: TensorId| {
+        let tensor = &subgraph[id];
+        let readers = subgraph
+            .nodes
+            .iter()
+            .flat_map(|n| n.inputs.iter().flatten());
+        let writers = subgraph.nodes.iter().flat_map(|n| &n.outputs);
+        let uses = readers.chain(writers).filter(|&&other| other == id).count();
+        if !tensor.is_variable || uses != 1 {
+            return Some(format!(
+                "{:?} is not a variable of this operator alone",
+                tensor.name
+            ));
         }
-        None
+        unreadable(tensor)
     };
     let unseen = |id: TensorId| {
         let empty = ranges.get(id).is_empty();
@@ -351,10 +381,20 @@ fn obstacle(subgraph: &Subgraph, node: &Node, rule: &QuantRule, ranges: &Ranges)
         let reason = match rule.role(index) {
             Role::Plain => None,
             Role::Activation => unusable(id).or_else(|| unseen(id)),
-            Role::Weights { .. } | Role::Bias { .. } if !subgraph[id].is_constant() => {
+            Role::State { .. } => unusable_state(id),
+            Role::WideState => unusable_state(id).or_else(|| unseen(id)),
+            Role::CellState { intermediate } => {
+                let seen = node.intermediates.get(intermediate).copied();
+                unusable_state(id).or_else(|| unseen(seen.unwrap_or(id)))
+            }
+            _ if !subgraph[id].is_constant() => {
                 Some(format!("{:?} is not a constant", subgraph[id].name))
             }
-            Role::Weights { .. } | Role::Bias { .. } => {
+            Role::Weights { .. }
+            | Role::WideWeights { .. }
+            | Role::Bias { .. }
+            | Role::NormBias { .. }
+            | Role::HiddenBias { .. } => {
                 let finite = || {
                     constants::values(&subgraph[id])
                         .iter()
@@ -369,6 +409,15 @@ fn obstacle(subgraph: &Subgraph, node: &Node, rule: &QuantRule, ranges: &Ranges)
             return reason;
         }
     }
+    let intermediates = node.op.operator().map(|o| o.quant_intermediates());
+    let kinds = intermediates.unwrap_or_default();
+    for (kind, &id) in kinds.iter().zip(&node.intermediates) {
+        if let Intermediate::Hidden { projection, .. } = *kind
+            && let Some(reason) = node.input(projection).and_then(|_| unseen(id))
+        {
+            return Some(reason);
+        }
+    }
     match rule.results {
         Results::Plain => None,
         _ => node
@@ -377,6 +426,16 @@ fn obstacle(subgraph: &Subgraph, node: &Node, rule: &QuantRule, ranges: &Ranges)
             .filter(|id| subgraph[**id].dtype == DType::F32)
             .find_map(|&id| unusable(id).or_else(|| unseen(id))),
     }
+}
+
+fn unreadable(tensor: &Tensor) -> Option<String> {
+    if tensor.sparsity.is_some() {
+        return Some(format!("{:?} is sparse", tensor.name));
+    }
+    if tensor.dtype != DType::F32 {
+        return Some(format!("{:?} is {}", tensor.name, tensor.dtype));
+    }
+    None
 }
 
 /// The operands of `node` that are activations under `rule`.

@@ -254,6 +254,7 @@ pub struct Recipe {
     /// The same for outputs.
     pub output_type: Option<IoType>,
     /// Whether channels are evened out first, see [`equalize`](crate::equalize()).
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub equalize: bool,
     /// What holds for every operator; it selects none and has no mode of its own.
     pub defaults: Entry,

@@ -192,6 +192,12 @@ impl Session {
         Ok(())
     }
 
+    /// Puts variables, in which recurrent operators keep their state between runs, back to their
+    /// state before the first run.
+    pub fn reset_variables(&mut self) {
+        self.stages.reset_variables();
+    }
+
     /// The same, calling `observe` with each operator's place in the subgraph and its time.
     pub fn run_timed(
         &mut self,

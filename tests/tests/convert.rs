@@ -381,3 +381,72 @@ fn equalized_model_computes_the_same() {
     let (_, report) = convert(&model, &samples, &recipe, 1, &quiet).unwrap();
     assert_eq!(report.gains, gains);
 }
+
+/// Samples for one float input of `len` elements, from -2 to 2.
+fn noise(count: usize, len: usize) -> Vec<Vec<Vec<u8>>> {
+    let mut state = 1u32;
+    let mut next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) as f32 / (1 << 22) as f32 - 2.0
+    };
+    let mut sample = || (0..len).flat_map(|_| next().to_ne_bytes()).collect();
+    (0..count).map(|_| vec![sample()]).collect()
+}
+
+#[test]
+fn recurrent_operators_become_integer_with_their_states() {
+    for (name, len) in [
+        ("unidirectional_sequence_lstm_plain_f32", 2 * 4 * 5),
+        ("unidirectional_sequence_lstm_cifg_peephole_f32", 2 * 4 * 5),
+        (
+            "unidirectional_sequence_lstm_norm_projection_f32",
+            2 * 4 * 5,
+        ),
+        ("lstm_norm_projection_f32", 2 * 5),
+        ("svdf_rank2_f32", 2 * 9),
+    ] {
+        let family = ["unidirectional_sequence_lstm", "lstm", "svdf"]
+            .into_iter()
+            .find(|family| name.starts_with(family))
+            .unwrap();
+        let path = bantam_tests::data().join("ops").join(family).join(name);
+        let model = Model::open(&path.with_extension("tflite")).unwrap();
+        let samples = noise(40, len);
+        let recipe = recipe(Mode::Int8Only, None, None);
+        let (converted, report) = convert(&model, &samples[..], &recipe, 2, &quiet).unwrap();
+        assert_eq!(report.quantized, 1, "{name}");
+        let states = converted.subgraphs[0]
+            .tensors
+            .iter()
+            .filter(|t| t.is_variable);
+        assert!(states.clone().count() > 0, "{name}");
+        assert!(states.into_iter().all(|t| t.dtype != DType::F32), "{name}");
+        let again = convert(&model, &samples[..], &recipe, 1, &quiet).unwrap().0;
+        assert_eq!(again, converted, "{name}: depends on threads");
+        let found = compare(
+            &model,
+            &converted,
+            &samples[..],
+            Numerics::Reference,
+            &quiet,
+        )
+        .unwrap();
+        let sqnr = found.outputs[0].sqnr_db;
+        assert!(sqnr > 35.0, "{name}: {sqnr} dB");
+    }
+}
+
+#[test]
+fn an_lstm_that_litert_gets_wrong_stays_float() {
+    let name = "unidirectional_sequence_lstm_all_time_major_f32.tflite";
+    let path = bantam_tests::data()
+        .join("ops/unidirectional_sequence_lstm")
+        .join(name);
+    let model = Model::open(&path).unwrap();
+    let samples = noise(2, 3 * 4 * 5);
+    let recipe = recipe(Mode::Int8, None, None);
+    let (converted, report) = convert(&model, &samples[..], &recipe, 1, &quiet).unwrap();
+    assert_eq!(converted.subgraphs, model.subgraphs);
+    assert_eq!((report.quantized, report.kept_float.len()), (0, 1));
+    assert!(report.kept_float[0].reason.contains("peepholes"));
+}

@@ -133,6 +133,24 @@ pub(super) fn weights(tensor: &Tensor, axis: Option<usize>, scales: &[f32]) -> T
         .quantized(Quantization::symmetric(scales.to_vec(), axis.unwrap_or(0)))
 }
 
+/// The scale of int16 weights whose largest integer is `largest`.
+pub(super) fn wide_scale(tensor: &Tensor, largest: i32) -> f32 {
+    let values = values(tensor).into_iter();
+    values.fold(SMALLEST_WEIGHT, |m, v| m.max(v.abs())) / largest as f32
+}
+
+/// Weights as int16, symmetric, with one scale.
+pub(super) fn wide_weights(tensor: &Tensor, scale: f32, largest: i32) -> Tensor {
+    let limit = largest as f32;
+    let quantize = |value: f32| (value / scale).round().clamp(-limit, limit) as i16;
+    let bytes: Vec<u8> = values(tensor)
+        .into_iter()
+        .flat_map(|value| quantize(value).to_le_bytes())
+        .collect();
+    Tensor::constant(tensor.name.clone(), DType::I16, tensor.shape.clone(), bytes)
+        .quantized(Quantization::symmetric(vec![scale], 0))
+}
+
 /// A bias in the scale of the accumulator.
 pub(super) fn bias(
     tensor: &Tensor,

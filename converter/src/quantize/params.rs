@@ -41,6 +41,19 @@ impl Params {
     }
 }
 
+impl Params {
+    /// The int16 parameters of `tensor`, whatever its readers compute in.
+    pub fn wide(&self, tensor: TensorId) -> PerTensor {
+        self.int8.wide(tensor)
+    }
+
+    /// The int16 parameters of a cell state whose values are those of `tensor`: a power of two, not
+    /// beyond those that LiteRT's kernel has a hyperbolic tangent for.
+    pub fn power_of_two(&self, tensor: TensorId) -> PerTensor {
+        self.int8.power_of_two(tensor)
+    }
+}
+
 /// The parameters in one width.
 ///
 /// Tensors around an operator that demands equal parameters form a group, found by union-find;
@@ -79,6 +92,13 @@ impl Groups {
             let Some(rule) = verdict.rule(width) else {
                 continue;
             };
+            for (index, input) in node.inputs.iter().enumerate() {
+                if let (Some(id), Role::State { output }) = (*input, rule.role(index))
+                    && let Some(&output) = node.outputs.get(output)
+                {
+                    params.union(output, id);
+                }
+            }
             if rule.results != Results::SameAsInputs {
                 continue;
             }
@@ -136,7 +156,12 @@ impl Groups {
             let inputs = node.inputs.iter().enumerate();
             inputs.filter_map(|(index, id)| Some((rule.role(index), (*id)?)))
         };
-        if !operands().any(|(role, _)| matches!(role, Role::Weights { .. })) {
+        let others = |(role, _): &(Role, TensorId)| {
+            !matches!(role, Role::Activation | Role::Bias { .. } | Role::Plain)
+        };
+        let mut weights = operands().filter(others);
+        let is_sum = matches!(weights.next(), Some((Role::Weights { .. }, _)));
+        if !is_sum || weights.next().is_some() {
             return;
         }
         let mut accumulator = 1.0;
@@ -149,7 +174,7 @@ impl Groups {
                     least = constants::scale_for_bias(&subgraph[id]);
                     1.0
                 }
-                Role::Plain => 1.0,
+                _ => 1.0,
             };
         }
         let needed = f64::max(accumulator, least) / LARGEST_RATIO;
@@ -182,6 +207,18 @@ impl Groups {
             let range = self.range[root];
             width.cover(range.min, range.max)
         })
+    }
+
+    fn wide(&self, tensor: TensorId) -> PerTensor {
+        let range = self.range[self.find(tensor.index())];
+        PerTensor::from_range(range.min, range.max, DType::I16)
+    }
+
+    fn power_of_two(&self, tensor: TensorId) -> PerTensor {
+        let range = self.range[self.find(tensor.index())];
+        let largest = range.max.max(-range.min);
+        let exponent = largest.log2().ceil().clamp(0.0, 6.0) - 15.0;
+        PerTensor::new(exponent.exp2(), 0)
     }
 
     fn fixed_of(&self, tensor: TensorId) -> Option<PerTensor> {

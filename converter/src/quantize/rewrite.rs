@@ -3,9 +3,9 @@
 
 use std::collections::HashMap;
 
-use bantam_model::ops::{Dequantize, Op, QuantRule, Quantize, Results, Role};
+use bantam_model::ops::{Dequantize, Intermediate, Op, QuantRule, Quantize, Results, Role};
 use bantam_model::quant::PerTensor;
-use bantam_model::{DType, Node, Subgraph, Tensor, TensorId};
+use bantam_model::{DType, Node, Quantization, Subgraph, Tensor, TensorId};
 
 use super::encoding::{Encoding, Width};
 use super::weights::{Int8Kernel, Weights};
@@ -178,7 +178,7 @@ impl<'a> Rewriter<'a> {
 
     fn integer(&mut self, node: &Node, rule: &QuantRule, width: Width, settings: &Settings) {
         let mut new = node.clone();
-        let mut scales: Option<Vec<f32>> = None;
+        let mut scales: HashMap<usize, Vec<f32>> = HashMap::new();
         for (index, input) in node.inputs.iter().enumerate() {
             let Some(id) = *input else { continue };
             new.inputs[index] = Some(match rule.role(index) {
@@ -191,18 +191,31 @@ impl<'a> Rewriter<'a> {
                         self.raise_for_biases(node, rule, index, &mut found);
                     }
                     let weights = self.weights(id, axis, &found);
-                    scales = Some(found);
+                    scales.insert(index, found);
                     weights
                 }
-                Role::Bias { input, .. } => {
-                    let scale = |i| self.params.get(i, width).params.scale;
-                    let input = node.input(input).map_or(1.0, scale);
-                    let scales = scales.as_deref().unwrap_or(&[1.0]);
+                Role::WideWeights { largest } => {
+                    let scale = constants::wide_scale(&self.float[id], largest);
+                    scales.insert(index, vec![scale]);
+                    self.out
+                        .add_tensor(constants::wide_weights(&self.float[id], scale, largest))
+                }
+                role @ (Role::Bias { .. } | Role::NormBias { .. } | Role::HiddenBias { .. }) => {
                     if width == Width::Int16 {
                         new.op.set_quantized_bias_type(width.bias_dtype());
                     }
-                    let bias = constants::bias(&self.float[id], input, scales, width);
-                    self.out.add_tensor(bias)
+                    self.bias(node, rule, id, role, width, &mut scales)
+                }
+                Role::State { output } => {
+                    let parameters = node.outputs.get(output);
+                    let parameters = parameters.map(|&o| self.params.get(o, width).params);
+                    self.become_state(id, DType::I8, parameters)
+                }
+                Role::WideState => self.become_state(id, DType::I16, Some(self.params.wide(id))),
+                Role::CellState { intermediate } => {
+                    let seen = node.intermediates.get(intermediate);
+                    let parameters = seen.map(|&seen| self.params.power_of_two(seen));
+                    self.become_state(id, DType::I16, parameters)
                 }
             });
         }
@@ -211,7 +224,106 @@ impl<'a> Rewriter<'a> {
                 *output = self.result(*output, width);
             }
         }
+        new.intermediates = self.intermediates(node);
         self.out.nodes.push(new);
+    }
+
+    /// The bias `id` in the scale of its accumulator.
+    fn bias(
+        &mut self,
+        node: &Node,
+        rule: &QuantRule,
+        id: TensorId,
+        role: Role,
+        width: Width,
+        scales: &mut HashMap<usize, Vec<f32>>,
+    ) -> TensorId {
+        let Some((factor, weights)) = self.bias_scale(node, rule, width, role) else {
+            return id;
+        };
+        // Coefficients of a normalization come after the bias that takes their scale.
+        let scales = scales.entry(weights).or_insert_with(|| {
+            match (node.input(weights), rule.role(weights)) {
+                (Some(id), Role::WideWeights { largest }) => {
+                    vec![constants::wide_scale(&self.float[id], largest)]
+                }
+                _ => vec![1.0],
+            }
+        });
+        self.out
+            .add_tensor(constants::bias(&self.float[id], factor, scales, width))
+    }
+
+    /// What the scale of a bias with `role` is: a factor times the scales of the operand at an index.
+    fn bias_scale(
+        &self,
+        node: &Node,
+        rule: &QuantRule,
+        width: Width,
+        role: Role,
+    ) -> Option<(f32, usize)> {
+        let operand = |index: usize| {
+            let id = node.input(index)?;
+            Some(match rule.role(index) {
+                Role::WideState => self.params.wide(id).scale,
+                _ => self.params.get(id, width).params.scale,
+            })
+        };
+        match role {
+            Role::NormBias { norm, .. } if node.input(norm).is_some() => Some((1.0 / 1024.0, norm)),
+            Role::Bias { input, weights } | Role::NormBias { input, weights, .. } => {
+                Some((operand(input)?, weights))
+            }
+            Role::HiddenBias {
+                intermediate,
+                weights,
+            } => {
+                let id = *node.intermediates.get(intermediate)?;
+                Some((self.params.get(id, width).params.scale, weights))
+            }
+            _ => None,
+        }
+    }
+
+    /// Makes the variable `id` an integer one.
+    fn become_state(
+        &mut self,
+        id: TensorId,
+        dtype: DType,
+        parameters: Option<PerTensor>,
+    ) -> TensorId {
+        self.out[id].dtype = dtype;
+        self.out[id].quantization = parameters.map(Quantization::from);
+        id
+    }
+
+    /// The intermediates of `node` as an integer operator: empty tensors with parameters.
+    fn intermediates(&mut self, node: &Node) -> Vec<TensorId> {
+        let kinds = node.op.operator().map(|o| o.quant_intermediates());
+        let kinds = kinds.unwrap_or_default();
+        for (kind, &id) in kinds.iter().zip(&node.intermediates) {
+            let (dtype, parameters) = match *kind {
+                Intermediate::Wide { norm } if node.input(norm).is_some() => {
+                    (DType::I16, Some(self.params.wide(id)))
+                }
+                Intermediate::Wide { .. } => (DType::F32, None),
+                Intermediate::Hidden { projection, output } => {
+                    let own = node.input(projection).map(|_| id);
+                    let same = own.or(node.outputs.get(output).copied());
+                    (
+                        DType::I8,
+                        same.map(|id| self.params.get(id, Width::Int8).params),
+                    )
+                }
+            };
+            self.out[id].dtype = dtype;
+            self.out[id].quantization = parameters.map(Quantization::from);
+        }
+        node.intermediates
+            .iter()
+            .copied()
+            .take(kinds.len())
+            .collect()
     }
 
     /// The encoding in which `node` must read the activation `id`.
@@ -251,12 +363,12 @@ impl<'a> Rewriter<'a> {
     /// Raises the scales of the weights at `index` so that int32 holds the node's bias.
     fn raise_for_biases(&self, node: &Node, rule: &QuantRule, index: usize, scales: &mut [f32]) {
         for (at, bias) in node.inputs.iter().enumerate() {
-            if let (Some(bias), Role::Bias { input, weights }) = (*bias, rule.role(at))
+            if let Some(bias) = *bias
+                && let Some((factor, weights)) =
+                    self.bias_scale(node, rule, Width::Int8, rule.role(at))
                 && weights == index
-                && let Some(input) = node.input(input)
             {
-                let input_scale = self.params.get(input, Width::Int8).params.scale;
-                constants::raise_for_bias(scales, &self.float[bias], input_scale);
+                constants::raise_for_bias(scales, &self.float[bias], factor);
             }
         }
     }

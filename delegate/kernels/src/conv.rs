@@ -107,6 +107,19 @@ impl<P: Packed> Conv<P> {
             scratch.len() >= self.scratch_len(threads),
             "scratch is too short"
         );
+        self.run_with(geometry, input, rows, output, scratch, threads);
+    }
+
+    /// As [`Self::run`], with as little scratch as the windows need: none for float32 without padding.
+    fn run_with(
+        &self,
+        geometry: &ConvGeometry,
+        input: &[P::Input],
+        rows: P::Rows<'_>,
+        output: &mut [P::Output],
+        scratch: &mut [P::Stored],
+        threads: usize,
+    ) {
         let layout = self.groups[0].layout();
         let (pixels, depth) = (geometry.pixels(), geometry.out_depth);
         let work = output.len() * layout.segments.depth() * P::WORK;
@@ -475,25 +488,16 @@ impl ProductF32 {
         ))
     }
 
-    /// Elements of scratch that [`Self::run`] needs for `threads` threads, for any number of rows.
-    pub fn scratch_len(&self, threads: usize) -> usize {
-        self.0.scratch_len(threads)
-    }
-
     /// Computes `output` (`rows` rows of `n`) from `input` (`rows` rows of `k`).
     ///
     /// # Panics
-    /// If a length does not match, or `scratch` is shorter than [`Self::scratch_len`].
-    pub fn run(
-        &self,
-        rows: usize,
-        input: &[f32],
-        output: &mut [f32],
-        scratch: &mut [f32],
-        threads: usize,
-    ) {
+    /// If a length does not match.
+    pub fn run(&self, rows: usize, input: &[f32], output: &mut [f32], threads: usize) {
         let conv = &self.0.0;
-        conv.run(&conv.product(rows), input, (), output, scratch, threads);
+        let geometry = conv.product(rows);
+        assert_eq!(input.len(), geometry.input_len(), "input does not match");
+        assert_eq!(output.len(), geometry.output_len(), "output does not match");
+        conv.run_with(&geometry, input, (), output, &mut [], threads);
     }
 }
 
@@ -713,8 +717,7 @@ mod tests {
                         (f32::NEG_INFINITY, f32::INFINITY),
                     );
                     let mut output_f32 = vec![0.0; rows * n];
-                    let mut scratch = vec![0.0; product.scratch_len(threads)];
-                    product.run(rows, &input_f32, &mut output_f32, &mut scratch, threads);
+                    product.run(rows, &input_f32, &mut output_f32, threads);
                     outputs.push((output, output_f32));
                 }
                 for (output, output_f32) in &outputs {
@@ -783,13 +786,7 @@ mod tests {
         for isa in Isa::all() {
             let product = ProductF32::new(isa, (3, 2), &[1.0; 6], None, (0.0, 6.0));
             let mut output = [0.0; 3];
-            product.run(
-                1,
-                &[f32::NAN, 1.0],
-                &mut output,
-                &mut vec![0.0; product.scratch_len(1)],
-                1,
-            );
+            product.run(1, &[f32::NAN, 1.0], &mut output, 1);
             assert!(output.iter().all(|x| x.is_nan()), "{isa:?}");
         }
     }

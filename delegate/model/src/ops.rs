@@ -11,14 +11,20 @@ mod custom;
 mod detection_postprocess;
 mod extreme;
 mod fixed_point;
+mod fixed_point_16;
 mod flexbuffer;
 mod hybrid;
+mod lstm_basic;
+mod lstm_cell;
+mod lstm_integer;
 mod movement;
 mod non_max_suppression;
 mod padding;
 mod pointwise;
 mod pool_2d;
+mod recurrent;
 mod reduction;
+mod rnn_cell;
 mod select_by;
 mod sigmoid16;
 mod table16;
@@ -75,6 +81,9 @@ pub enum OpError {
     /// An operand must be a constant, because shapes depend on it.
     #[error("{0} is not a constant, so the output's shape depends on data")]
     NotConstant(String),
+    /// An operand must be a variable, because the operator keeps its state there.
+    #[error("{0} is not a variable, so there is no place for the state")]
+    NotVariable(String),
     /// The operator is one that the CPU path does not run.
     #[error("operator {0} has no kernel on the CPU path")]
     NoKernel(String),
@@ -167,6 +176,11 @@ pub struct Signature {
     pub inputs: Vec<Option<Value>>,
     /// The results; their shapes are known once `infer_shapes` has run.
     pub outputs: Vec<Value>,
+    /// The intermediates, whose quantization some integer kernels need. One with elements is
+    /// observed: the kernel writes it.
+    pub intermediates: Vec<Value>,
+    /// The indices of the operands that are variables, in order.
+    pub variables: Vec<usize>,
     /// Which integer arithmetic to follow.
     pub numerics: Numerics,
     /// The largest number of threads a kernel may use.
@@ -190,6 +204,26 @@ impl Signature {
         self.outputs
             .get(index)
             .ok_or_else(|| OpError::Missing(format!("output {index}")))
+    }
+
+    /// The intermediate at `index`.
+    pub fn intermediate(&self, index: usize) -> Result<&Value, OpError> {
+        self.intermediates
+            .get(index)
+            .ok_or_else(|| OpError::Missing(format!("intermediate {index}")))
+    }
+
+    /// What a kernel asks [`Run::parts`](crate::cpu::Run::parts) for to change the operand at
+    /// `index`, which must be a variable: variables come after the results.
+    pub fn variable(&self, index: usize) -> Result<usize, OpError> {
+        let place = self.variables.iter().position(|&v| v == index);
+        let place = place.ok_or_else(|| OpError::NotVariable(format!("input {index}")))?;
+        Ok(self.outputs.len() + place)
+    }
+
+    /// The same for the intermediate at `index`: they come last, and are empty unless observed.
+    pub fn observed(&self, index: usize) -> usize {
+        self.outputs.len() + self.variables.len() + index
     }
 
     /// The type of the operand at `index`, which must be that of the first result.
@@ -234,8 +268,62 @@ pub enum Role {
         /// The index of the weights operand.
         weights: usize,
     },
+    /// Constant weights that multiply int16: int16, symmetric, one scale.
+    WideWeights {
+        /// The integer of the largest.
+        largest: i32,
+    },
+    /// Constant bias of a gate that may be normalized: int32 with the scale of the coefficients at
+    /// operand `norm` over 1024 where those are given, otherwise as [`Role::Bias`].
+    NormBias {
+        /// The index of the activation operand.
+        input: usize,
+        /// The index of the weights operand.
+        weights: usize,
+        /// The index of the coefficients of layer normalization.
+        norm: usize,
+    },
+    /// Constant bias: int32 with the scale of an intermediate times that of operand `weights`.
+    HiddenBias {
+        /// The index of the intermediate.
+        intermediate: usize,
+        /// The index of the weights operand.
+        weights: usize,
+    },
+    /// A variable that keeps what result `output` was: it has its parameters.
+    State {
+        /// The index of the result.
+        output: usize,
+    },
+    /// A variable of int16, symmetric.
+    WideState,
+    /// The same with a scale that is a power of two; calibration sees its values in an
+    /// intermediate beyond those of the format.
+    CellState {
+        /// The index of that intermediate.
+        intermediate: usize,
+    },
     /// Indices, shapes and the like: left as they are.
     Plain,
+}
+
+/// What an intermediate of an integer operator means for quantization.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Intermediate {
+    /// Int16, symmetric, from its calibrated range, where operand `norm` is given; otherwise left
+    /// without parameters.
+    Wide {
+        /// The index of the operand.
+        norm: usize,
+    },
+    /// Int8: from its calibrated range where operand `projection` is given; otherwise it is
+    /// result `output` and has its parameters.
+    Hidden {
+        /// The index of the operand.
+        projection: usize,
+        /// The index of the result.
+        output: usize,
+    },
 }
 
 /// Where the parameters of an operator's results come from.
@@ -312,12 +400,30 @@ pub trait Operator {
         None
     }
 
+    /// Why it cannot become int8 with the operands that it has, by their index, where
+    /// [`Self::quant_rule`] cannot tell.
+    fn quant_obstacle(&self, given: &dyn Fn(usize) -> bool) -> Option<&'static str> {
+        let _ = given;
+        None
+    }
+
+    /// The intermediates that it has when it is int8, as LiteRT's kernel takes them.
+    fn quant_intermediates(&self) -> Vec<Intermediate> {
+        Vec::new()
+    }
+
     /// The lowest version of the operator that means this on these types.
     fn version(&self, io: &Signature) -> i32;
 
     /// Resolves everything that does not depend on data; called after `infer_shapes`, whose
     /// shapes are those of the results in `io`. What it returns cannot fail.
     fn prepare(&self, io: &Signature) -> Result<Kernel, OpError>;
+
+    /// The shapes of the intermediates that a float kernel writes where they are observed.
+    fn intermediate_shapes(&self, io: &Signature) -> Vec<Shape> {
+        let _ = io;
+        Vec::new()
+    }
 
     /// The result, where it follows from the operands' shapes alone.
     fn fold(&self, io: &Signature) -> Option<Vec<u8>> {
@@ -498,6 +604,8 @@ operators! {
     average_pool_2d::AveragePool2d = AVERAGE_POOL_2D;
     batch_matmul::BatchMatmul = BATCH_MATMUL;
     batch_to_space_nd::BatchToSpaceNd = BATCH_TO_SPACE_ND;
+    bidirectional_sequence_lstm::BidirectionalSequenceLstm = BIDIRECTIONAL_SEQUENCE_LSTM;
+    bidirectional_sequence_rnn::BidirectionalSequenceRnn = BIDIRECTIONAL_SEQUENCE_RNN;
     bitcast::Bitcast = BITCAST;
     broadcast_args::BroadcastArgs = BROADCAST_ARGS;
     broadcast_to::BroadcastTo = BROADCAST_TO;
@@ -541,6 +649,7 @@ operators! {
     logical_not::LogicalNot = LOGICAL_NOT;
     logical_or::LogicalOr = LOGICAL_OR;
     logistic::Logistic = LOGISTIC;
+    lstm::Lstm = LSTM;
     matrix_diag::MatrixDiag = MATRIX_DIAG;
     matrix_set_diag::MatrixSetDiag = MATRIX_SET_DIAG;
     max_pool_2d::MaxPool2d = MAX_POOL_2D;
@@ -576,6 +685,7 @@ operators! {
     resize_nearest_neighbor::ResizeNearestNeighbor = RESIZE_NEAREST_NEIGHBOR;
     reverse_sequence::ReverseSequence = REVERSE_SEQUENCE;
     reverse_v2::ReverseV2 = REVERSE_V2;
+    rnn::Rnn = RNN;
     round::Round = ROUND;
     rsqrt::Rsqrt = RSQRT;
     scatter_nd::ScatterNd = SCATTER_ND;
@@ -599,11 +709,14 @@ operators! {
     strided_slice::StridedSlice = STRIDED_SLICE;
     sub::Sub = SUB;
     sum::Sum = SUM;
+    svdf::Svdf = SVDF;
     tanh::Tanh = TANH;
     tile::Tile = TILE;
     topk_v2::TopkV2 = TOPK_V2;
     transpose::Transpose = TRANSPOSE;
     transpose_conv::TransposeConv = TRANSPOSE_CONV;
+    unidirectional_sequence_lstm::UnidirectionalSequenceLstm = UNIDIRECTIONAL_SEQUENCE_LSTM;
+    unidirectional_sequence_rnn::UnidirectionalSequenceRnn = UNIDIRECTIONAL_SEQUENCE_RNN;
     unique::Unique = UNIQUE;
     unpack::Unpack = UNPACK;
     where_nonzero::Where = WHERE;

@@ -18,6 +18,8 @@ pub(crate) struct Case {
     pub bytes: Vec<u8>,
     pub quantization: Option<Quantization>,
     pub is_constant: bool,
+    pub is_variable: bool,
+    pub is_absent: bool,
 }
 
 impl Case {
@@ -28,6 +30,8 @@ impl Case {
             bytes: bytemuck::cast_slice(data).to_vec(),
             quantization: None,
             is_constant: false,
+            is_variable: false,
+            is_absent: false,
         }
     }
 
@@ -64,6 +68,22 @@ impl Case {
         self
     }
 
+    /// A variable of the model, at its start.
+    pub fn variable<T: NoUninit>(dtype: DType, shape: impl Into<Shape>) -> Self {
+        Self {
+            is_variable: true,
+            ..Self::new::<T>(dtype, shape, &[])
+        }
+    }
+
+    /// An optional operand that is not given.
+    pub fn absent() -> Self {
+        Self {
+            is_absent: true,
+            ..Self::new::<u8>(DType::F32, [0], &[])
+        }
+    }
+
     pub fn get<T: AnyBitPattern>(&self) -> Vec<T> {
         self.bytes
             .chunks_exact(size_of::<T>())
@@ -75,6 +95,7 @@ impl Case {
         let mut tensor = Tensor::new("", self.dtype, self.shape.clone());
         tensor.quantization.clone_from(&self.quantization);
         tensor.data = self.is_constant.then(|| Bytes::from(self.bytes.clone()));
+        tensor.is_variable = self.is_variable;
         tensor
     }
 
@@ -91,8 +112,15 @@ impl Case {
 /// What an operator sees of `inputs` and `outputs`.
 pub(crate) fn signature(inputs: &[Case], outputs: &[Case]) -> Signature {
     Signature {
-        inputs: inputs.iter().map(|i| Some(i.value())).collect(),
+        inputs: inputs
+            .iter()
+            .map(|i| (!i.is_absent).then(|| i.value()))
+            .collect(),
         outputs: outputs.iter().map(Case::value).collect(),
+        intermediates: Vec::new(),
+        variables: (0..inputs.len())
+            .filter(|&i| inputs[i].is_variable)
+            .collect(),
         numerics: Numerics::default(),
         threads: 1,
     }
@@ -114,10 +142,15 @@ pub(crate) fn eval_with(
         .iter()
         .map(|o| subgraph.add_tensor(o.tensor()))
         .collect();
-    let variable = |(id, case): (&TensorId, &Case)| (!case.is_constant).then_some(*id);
-    subgraph.inputs = ids.iter().zip(inputs).filter_map(variable).collect();
+    let is_input = |case: &Case| !(case.is_constant || case.is_variable || case.is_absent);
+    let input = |(id, case): (&TensorId, &Case)| is_input(case).then_some(*id);
+    subgraph.inputs = ids.iter().zip(inputs).filter_map(input).collect();
     subgraph.outputs.clone_from(&results);
-    subgraph.nodes.push(Node::new(op, &ids, &results));
+    let mut node = Node::new(op, &ids, &results);
+    for (input, case) in node.inputs.iter_mut().zip(inputs) {
+        *input = input.filter(|_| !case.is_absent);
+    }
+    subgraph.nodes.push(node);
     let model = Model {
         subgraphs: vec![subgraph],
         ..Model::default()
@@ -130,7 +163,7 @@ pub(crate) fn eval_with(
         },
     );
     let mut runner = Runner::new(Arc::new(plan.expect("the operator plans"))).expect("memory");
-    for (index, case) in inputs.iter().filter(|c| !c.is_constant).enumerate() {
+    for (index, case) in inputs.iter().filter(|c| is_input(c)).enumerate() {
         runner
             .set_input(index, &case.bytes)
             .expect("the input fits");

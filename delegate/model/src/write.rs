@@ -263,6 +263,8 @@ pub fn version(subgraph: &Subgraph, node: &Node) -> i32 {
             operator.version(&Signature {
                 inputs: node.inputs.iter().map(|i| i.map(value)).collect(),
                 outputs: node.outputs.iter().copied().map(value).collect(),
+                intermediates: node.intermediates.iter().copied().map(value).collect(),
+                variables: Vec::new(),
                 numerics: Numerics::default(),
                 threads: 1,
             })

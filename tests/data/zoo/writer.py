@@ -11,7 +11,7 @@ TYPES = {
     "int64": s.TensorType.INT64, "bool": s.TensorType.BOOL,
 }
 SHORT = {"float32": "f32", "float16": "f16"}
-ACT = {"none": 0, "relu": 1, "relu_n1_to_1": 2, "relu6": 3}
+ACT = {"none": 0, "relu": 1, "relu_n1_to_1": 2, "relu6": 3, "tanh": 4, "sign_bit": 5}
 PAD = {"same": 0, "valid": 1}
 
 # Operators LiteRT registers at version 1 only, whatever the type.
@@ -58,17 +58,18 @@ def q_for(dtype, scale, zero_point):
 
 
 class Tensor:
-    def __init__(self, shape, dtype, q, data, name):
-        self.shape, self.dtype, self.q, self.data, self.name = shape, dtype, q, data, name
+    def __init__(self, shape, dtype, q, data, name, variable=False):
+        self.shape, self.dtype, self.q, self.data, self.name, self.variable = shape, dtype, q, data, name, variable
 
 
 class Case:
-    """One model with the inputs to run it on. Random numbers depend on the name alone."""
+    """One model with the inputs to run it on, `runs` times. Random numbers depend on the name alone."""
 
     def __init__(self, family, name):
         self.family, self.name = family, name
         self.rng = np.random.default_rng(zlib.crc32(name.encode()))
         self.tensors, self.inputs, self.outputs, self.ops, self.feeds = [], [], [], [], []
+        self.runs = 1
 
     def _add(self, tensor):
         self.tensors.append(tensor)
@@ -116,15 +117,19 @@ class Case:
     def middle(self, shape, dtype, q=None):
         return self._add(Tensor(list(shape), dtype, q, None, f"mid{len(self.tensors)}"))
 
-    def op(self, code, inputs, outputs, options=None, version=None, **fields):
+    def variable(self, shape, dtype, q=None):
+        """A tensor that keeps its value between runs."""
+        return self._add(Tensor(list(shape), dtype, q, None, f"state{len(self.tensors)}", variable=True))
+
+    def op(self, code, inputs, outputs, options=None, version=None, intermediates=(), **fields):
         if version is None:
             narrow = any(i >= 0 and self.tensors[i].dtype in ("int8", "int16") for i in inputs)
             version = 2 if narrow and code not in VERSION_1 else 1
-        self.ops.append((code, inputs, outputs, options, version, fields))
+        self.ops.append((code, inputs, outputs, options, version, intermediates, fields))
 
     def custom(self, name, options, inputs, outputs):
         """An operator that the format knows by `name` only, with `options` in a format of its own."""
-        self.ops.append((name, inputs, outputs, None, 1, {"custom": bytes(options)}))
+        self.ops.append((name, inputs, outputs, None, 1, None, {"custom": bytes(options)}))
 
     def model(self, shapes, zero_bias=False):
         """The file, with `shapes` for the outputs that have none.
@@ -152,15 +157,17 @@ class Case:
                 q.quantizedDimension = t.q.axis
             shape = t.shape if t.shape is not None else shapes[self.outputs.index(i)]
             tensors.append(s.TensorT(shape=np.asarray(shape, np.int32), type=TYPES[t.dtype], buffer=buffer, name=t.name,
-                                     quantization=q, hasRank=True))
+                                     quantization=q, isVariable=t.variable, hasRank=True))
         codes, operators = [], []
-        for code, inputs, outputs, options, version, fields in ops:
+        for code, inputs, outputs, options, version, intermediates, fields in ops:
             number = s.BuiltinOperator.CUSTOM if "custom" in fields else getattr(s.BuiltinOperator, code)
             name = code if "custom" in fields else None
             codes.append(s.OperatorCodeT(builtinCode=number, deprecatedBuiltinCode=min(number, 127), version=version, customCode=name))
             o = s.OperatorT(opcodeIndex=len(codes) - 1, inputs=np.asarray(inputs, np.int32), outputs=np.asarray(outputs, np.int32))
             if "custom" in fields:
                 o.customOptions = np.frombuffer(fields["custom"], np.uint8)
+            if intermediates:
+                o.intermediates = np.asarray(intermediates, np.int32)
             if options:
                 o.builtinOptionsType = getattr(s.BuiltinOptions, options)
                 o.builtinOptions = getattr(s, options + "T")()

@@ -106,8 +106,9 @@ pub struct Inputs<'a> {
 }
 
 impl Run<'_> {
-    /// The elements of result `output`, and all operands. A kernel with several results asks
-    /// for one after the other.
+    /// The elements of result `output`, and all operands but that one. A kernel with several
+    /// results asks for one after the other; scratch keeps its content in between. Variables and
+    /// intermediates follow the results, see [`Signature`](crate::ops::Signature::variable).
     pub fn parts<T: AnyBitPattern + NoUninit>(&mut self, output: usize) -> Parts<'_, T> {
         let range = match self.outputs.get(output).and_then(|&i| self.places.get(i)) {
             Some(Place::Arena(range)) => range.clone(),

@@ -1,5 +1,6 @@
 //! From a subgraph to steps that only have to be run: shapes, kernels, constants, memory.
 
+use std::collections::HashMap;
 use std::ops::Range;
 
 use super::RunError;
@@ -22,6 +23,8 @@ pub struct Options {
     pub memory_limit: usize,
     /// Keep every tensor until the end of a run, so that each can be looked at.
     pub keep_all: bool,
+    /// Let float kernels write their intermediates, so that each can be looked at.
+    pub observe_intermediates: bool,
 }
 
 impl Default for Options {
@@ -32,6 +35,7 @@ impl Default for Options {
             input_shapes: Vec::new(),
             memory_limit: 4 << 30,
             keep_all: false,
+            observe_intermediates: false,
         }
     }
 }
@@ -43,7 +47,18 @@ pub(crate) struct Step {
     pub node: usize,
     pub kernel: Kernel,
     pub inputs: Vec<Option<usize>>,
+    /// Its results, then the variables it may change, then the intermediates it writes.
     pub outputs: Vec<usize>,
+}
+
+/// A tensor that keeps its value between runs.
+#[derive(Debug, Clone)]
+pub(crate) struct Variable {
+    pub tensor: usize,
+    /// Its bytes at the start, where an operator computes them from constants.
+    pub start: Option<Bytes>,
+    /// Every byte of it at the start, otherwise.
+    pub fill: u8,
 }
 
 /// A planned subgraph: immutable, so that many [`Runner`](super::Runner)s can share it.
@@ -52,6 +67,7 @@ pub struct Plan {
     pub(crate) values: Vec<Value>,
     pub(crate) places: Vec<Place>,
     pub(crate) steps: Vec<Step>,
+    pub(crate) variables: Vec<Variable>,
     pub(crate) inputs: Vec<TensorId>,
     pub(crate) outputs: Vec<TensorId>,
     pub(crate) arena_len: usize,
@@ -110,6 +126,8 @@ struct Planner<'a> {
     steps: Vec<Step>,
     /// Bytes of results that are computed beforehand.
     constants_len: usize,
+    /// What variables start as, where an operator computes that.
+    starts: HashMap<usize, Bytes>,
 }
 
 impl<'a> Planner<'a> {
@@ -126,9 +144,14 @@ impl<'a> Planner<'a> {
             subgraph,
             options,
             values,
-            known: subgraph.tensors.iter().map(Tensor::is_constant).collect(),
+            known: subgraph
+                .tensors
+                .iter()
+                .map(|t| t.is_constant() || t.is_variable)
+                .collect(),
             steps: Vec::new(),
             constants_len: 0,
+            starts: HashMap::new(),
         };
         planner.resize_inputs()?;
         Ok(planner)
@@ -187,6 +210,7 @@ impl<'a> Planner<'a> {
             });
         }
         Ok(Plan {
+            variables: self.variables(),
             values: self.values,
             places,
             steps: self.steps,
@@ -237,8 +261,19 @@ impl<'a> Planner<'a> {
                 shapes.len()
             )));
         }
+        let constant = node
+            .inputs
+            .iter()
+            .flatten()
+            .all(|i| self.values[i.index()].data.is_some());
+        // TensorFlow's float16 models make the zeros of a state with DEQUANTIZE.
+        let start = match &*node.outputs {
+            &[output] if constant && self.is_variable(output) => Some(output.index()),
+            _ => None,
+        };
         for (slot, (&output, shape)) in node.outputs.iter().zip(shapes).enumerate() {
-            if self.known[output.index()] {
+            let value = &self.values[output.index()];
+            if self.known[output.index()] && (start.is_none() || value.shape != shape) {
                 return Err(RunError::Graph(format!(
                     "operator {index} ({}) computes {output}, which has a value already",
                     node.op
@@ -261,9 +296,27 @@ impl<'a> Planner<'a> {
             value.shape = shape;
             self.known[output.index()] = true;
         }
+        let changed = io.variables.iter().filter_map(|&index| node.input(index));
+        let mut changed: Vec<usize> = changed.map(TensorId::index).collect();
+        let is_float = |id: &TensorId| self.values[id.index()].dtype == DType::F32;
+        if self.options.observe_intermediates && node.intermediates.iter().all(is_float) {
+            let shapes = operator.intermediate_shapes(&io);
+            for (slot, (&id, shape)) in node.intermediates.iter().zip(shapes).enumerate() {
+                if std::mem::replace(&mut self.known[id.index()], true) {
+                    return Err(RunError::Graph(format!(
+                        "intermediate {id} of operator {index} ({}) has a value already",
+                        node.op
+                    )));
+                }
+                io.intermediates[slot].shape.clone_from(&shape);
+                self.values[id.index()].shape = shape;
+                changed.push(id.index());
+            }
+        }
         if let ([output], Some(data)) = (&*node.outputs, operator.fold(&io)) {
             self.keep(data.len())?;
             self.values[output.index()].data = Some(Bytes::from(data));
+            self.keep_start(start);
             return Ok(());
         }
         if node
@@ -277,15 +330,16 @@ impl<'a> Planner<'a> {
             node: index,
             kernel: operator.prepare(&io).map_err(at)?,
             inputs: node.inputs.iter().map(|i| i.map(TensorId::index)).collect(),
-            outputs: node.outputs.iter().map(|o| o.index()).collect(),
+            outputs: node
+                .outputs
+                .iter()
+                .map(|o| o.index())
+                .chain(changed)
+                .collect(),
         };
-        let constant = node
-            .inputs
-            .iter()
-            .flatten()
-            .all(|i| self.values[i.index()].data.is_some());
         if constant && !node.outputs.is_empty() {
             self.compute(&step)?;
+            self.keep_start(start);
         } else {
             for (slot, &input) in step.inputs.iter().enumerate() {
                 if let Some(input) = input.filter(|_| step.kernel.reads(slot)) {
@@ -311,6 +365,21 @@ impl<'a> Planner<'a> {
         }
     }
 
+    /// Turns what was just computed into the start of `variable`, if there is one.
+    fn keep_start(&mut self, variable: Option<usize>) {
+        if let Some(variable) = variable
+            && let Some(data) = self.values[variable].data.take()
+        {
+            self.starts.insert(variable, data);
+        }
+    }
+
+    /// A constant is none, whatever the file says.
+    fn is_variable(&self, tensor: TensorId) -> bool {
+        let tensor = &self.subgraph[tensor];
+        tensor.is_variable && !tensor.is_constant()
+    }
+
     fn signature(&self, node: &Node) -> Signature {
         Signature {
             inputs: node
@@ -322,6 +391,18 @@ impl<'a> Planner<'a> {
                 .outputs
                 .iter()
                 .map(|o| self.values[o.index()].clone())
+                .collect(),
+            intermediates: node
+                .intermediates
+                .iter()
+                .map(|i| self.values[i.index()].clone())
+                .collect(),
+            variables: (0..node.inputs.len())
+                .filter(|&index| {
+                    // One that is two operands cannot be read and changed at once.
+                    let same = node.inputs.iter().filter(|i| **i == node.inputs[index]);
+                    node.input(index).is_some_and(|i| self.is_variable(i)) && same.count() == 1
+                })
                 .collect(),
             numerics: self.options.numerics,
             threads: self.options.threads.max(1),
@@ -409,6 +490,23 @@ impl<'a> Planner<'a> {
         self.values.iter().map(place).collect()
     }
 
+    /// Variables start as zeros; int8 ones, as in LiteRT, as their zero point.
+    fn variables(&self) -> Vec<Variable> {
+        let variable = |(tensor, value): (usize, &Value)| Variable {
+            tensor,
+            start: self.starts.get(&tensor).cloned(),
+            fill: match (value.dtype, value.per_tensor()) {
+                (DType::I8, Ok(parameters)) => parameters.zero_point as u8,
+                _ => 0,
+            },
+        };
+        let values = self.values.iter().enumerate();
+        values
+            .filter(|&(tensor, _)| self.subgraph.tensors[tensor].is_variable)
+            .map(variable)
+            .collect()
+    }
+
     fn place_tensors(&self) -> Result<(Vec<Place>, usize), RunError> {
         let end = self.steps.len();
         let mut live: Vec<Option<(usize, usize)>> = vec![None; self.values.len()];
@@ -421,7 +519,12 @@ impl<'a> Planner<'a> {
         }
         for (index, step) in self.steps.iter().enumerate() {
             for (slot, &input) in step.inputs.iter().enumerate() {
-                if let Some(input) = input.filter(|_| step.kernel.reads(slot)) {
+                let Some(input) = input.filter(|_| step.kernel.reads(slot)) else {
+                    continue;
+                };
+                if self.subgraph.tensors[input].is_variable {
+                    need(input, 0, end);
+                } else {
                     need(input, index, index);
                 }
             }

@@ -46,12 +46,14 @@ impl Runner {
             needed: plan.memory(),
             limit: plan.memory(),
         };
-        Ok(Self {
+        let mut runner = Self {
             arena: AlignedBytes::zeroed(plan.arena_len).ok_or_else(memory)?,
             scratch: AlignedBytes::zeroed(plan.scratch_len).ok_or_else(memory)?,
             plan,
             pool,
-        })
+        };
+        runner.reset_variables();
+        Ok(runner)
     }
 
     /// The plan that this runs.
@@ -102,12 +104,26 @@ impl Runner {
             .map_or(&[], |&output| self.tensor(output))
     }
 
+    /// Puts the variables back to their state before the first run.
+    pub fn reset_variables(&mut self) {
+        for variable in &self.plan.variables {
+            if let Place::Arena(range) = &self.plan.places[variable.tensor] {
+                let place = &mut self.arena.as_mut_slice()[range.clone()];
+                match &variable.start {
+                    Some(start) if start.len() == place.len() => place.copy_from_slice(start),
+                    _ => place.fill(variable.fill),
+                }
+            }
+        }
+    }
+
     /// Runs every operator once. Allocates nothing.
     pub fn run(&mut self) {
         self.walk(|_, _, _| {});
     }
 
-    /// The same, calling `observe` with each result as soon as it is computed.
+    /// The same, calling `observe` with each result, changed variable and intermediate as soon as
+    /// it is computed.
     pub fn run_observed(&mut self, mut observe: impl FnMut(TensorId, &[u8]) + Send) {
         let plan = Arc::clone(&self.plan);
         self.walk(|step, arena, _| {
@@ -150,5 +166,109 @@ impl Runner {
             Some(pool) => pool.install(steps),
             None => steps(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::Options;
+    use crate::graph::{Model, Node, Subgraph};
+    use crate::ops;
+    use crate::tensor::{DType, Tensor};
+
+    /// `h = x + h`, with a state that `start` makes where it is given.
+    fn accumulator(start: Option<f32>) -> Model {
+        let mut subgraph = Subgraph::default();
+        let constant = |shape: &[usize], value: f32| {
+            Tensor::constant("", DType::F32, shape, value.to_le_bytes().to_vec())
+        };
+        let x = subgraph.add_tensor(Tensor::new("x", DType::F32, [1, 1]));
+        let weights = subgraph.add_tensor(constant(&[1, 1], 1.0));
+        let bias = subgraph.add_tensor(constant(&[1], 0.0));
+        let state = subgraph.add_tensor(Tensor {
+            is_variable: true,
+            ..Tensor::new("h", DType::F32, [1, 1])
+        });
+        let y = subgraph.add_tensor(Tensor::new("y", DType::F32, [1, 1]));
+        if let Some(start) = start {
+            let start = subgraph.add_tensor(constant(&[1, 1], start));
+            subgraph
+                .nodes
+                .push(Node::new(ops::Relu, &[start], &[state]));
+        }
+        let operands = [x, weights, weights, bias, state];
+        subgraph
+            .nodes
+            .push(Node::new(ops::Rnn::default(), &operands, &[y]));
+        (subgraph.inputs, subgraph.outputs) = (vec![x], vec![y]);
+        Model {
+            subgraphs: vec![subgraph],
+            ..Model::default()
+        }
+    }
+
+    fn plan(model: &Model) -> Result<Arc<Plan>, RunError> {
+        Plan::new(model, &Options::default()).map(Arc::new)
+    }
+
+    fn next(runner: &mut Runner, x: f32) -> f32 {
+        runner.set_input(0, &x.to_ne_bytes()).unwrap();
+        runner.run();
+        bytemuck::pod_read_unaligned(runner.output(0))
+    }
+
+    #[test]
+    fn variables_keep_their_value_until_they_are_reset() {
+        for start in [None, Some(10.0)] {
+            let first = start.unwrap_or(0.0);
+            let plan = plan(&accumulator(start)).unwrap();
+            let mut runner = Runner::new(Arc::clone(&plan)).unwrap();
+            assert_eq!(
+                [1.0, 2.0].map(|x| next(&mut runner, x)),
+                [first + 1.0, first + 3.0]
+            );
+            let mut other = Runner::new(plan).unwrap();
+            assert_eq!(next(&mut other, 5.0), first + 5.0);
+            runner.reset_variables();
+            assert_eq!(next(&mut runner, 7.0), first + 7.0);
+        }
+    }
+
+    #[test]
+    fn refuses_an_operator_that_computes_a_variable_from_data() {
+        let mut model = accumulator(Some(1.0));
+        let x = model.subgraphs[0].inputs[0];
+        model.subgraphs[0].nodes[0].inputs = vec![Some(x)];
+        assert!(matches!(plan(&model), Err(RunError::Graph(_))));
+    }
+
+    #[test]
+    fn refuses_a_variable_that_is_two_operands() {
+        let mut model = accumulator(None);
+        let node = &mut model.subgraphs[0].nodes[0];
+        node.inputs[0] = node.inputs[4];
+        assert!(matches!(plan(&model), Err(RunError::Op { .. })));
+    }
+
+    #[test]
+    fn int8_variables_start_at_their_zero_point() {
+        let mut model = accumulator(None);
+        let subgraph = &mut model.subgraphs[0];
+        let state = subgraph.nodes[0].inputs[4].unwrap();
+        subgraph[state].dtype = DType::I8;
+        subgraph[state].quantization = Some(crate::quant::PerTensor::new(1.0, -3).into());
+        let reshape = ops::Reshape { new_shape: None };
+        let y = subgraph.outputs[0];
+        subgraph[y].dtype = DType::I8;
+        let shape = [1i32, 1]
+            .into_iter()
+            .flat_map(i32::to_le_bytes)
+            .collect::<Vec<u8>>();
+        let shape = subgraph.add_tensor(Tensor::constant("", DType::I32, [2], shape));
+        subgraph.nodes = vec![Node::new(reshape, &[state, shape], &[y])];
+        let mut runner = Runner::new(plan(&model).unwrap()).unwrap();
+        runner.run();
+        assert_eq!(runner.output(0), [-3i8 as u8]);
     }
 }

@@ -71,6 +71,10 @@ impl Staged {
         else {
             return Err(error);
         };
+        // What is planned anew would forget its state.
+        if model.subgraphs[0].tensors.iter().any(|t| t.is_variable) {
+            return Err(error);
+        }
         if cuts == MOST_CUTS {
             return Err(RunError::Graph(format!(
                 "shapes depend on data more than {MOST_CUTS} times in succession"
@@ -128,6 +132,11 @@ impl Staged {
         let stage = rest.stage(&self.runner)?;
         let run = stage.run_timed(&mut |node, time| observe(start + node, time));
         run.map_err(|error| placed(error, start))
+    }
+
+    /// Puts all variables back to what they start as.
+    pub fn reset_variables(&mut self) {
+        self.runner.reset_variables();
     }
 
     /// Output `index` as the last run left it: its type and shape, and its bytes. `None` where there is no such output, or
