@@ -90,6 +90,16 @@ impl Segments {
     }
 }
 
+/// The columns of `output` that vector `vector` of `width` columns holds; fewer, or none, at its end.
+///
+/// For loops over all vectors of a tile: one over the chunks of `output` would be of a length that the compiler does not know,
+/// which keeps accumulators out of registers.
+#[inline(always)]
+pub(crate) fn columns_of<T>(output: &mut [T], width: usize, vector: usize) -> &mut [T] {
+    let len = output.len();
+    &mut output[(vector * width).min(len)..((vector + 1) * width).min(len)]
+}
+
 /// Tile of a micro-kernel: at most `rows` pixels by `width` columns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Tile {

@@ -6,7 +6,7 @@ use super::stage::{Stage, WideStage, add_wide, load_totals};
 use super::{load_f32, load_i32, load_widened, store_f32};
 use crate::Avx2;
 use crate::geometry::Window;
-use crate::product::{PackedF32, PackedI8, PackedI16, Segments, SumsI8, Tile};
+use crate::product::{PackedF32, PackedI8, PackedI16, Segments, SumsI8, Tile, columns_of};
 
 pub(crate) const TILE_I8: Tile = Tile {
     rows: 5,
@@ -128,8 +128,8 @@ fn sums_of_i8<const MR: usize>(
     let columns = packed.layout.block_columns(block);
     for (i, row) in sum_i8::<MR>(packed, window, block).iter().enumerate() {
         let output = &mut output[i * pitch..][..columns];
-        for (&sums, output) in row.iter().zip(output.chunks_mut(8)) {
-            store_f32(_mm256_castsi256_ps(sums), output);
+        for (vector, &sums) in row.iter().enumerate() {
+            store_f32(_mm256_castsi256_ps(sums), columns_of(output, 8, vector));
         }
     }
 }
@@ -273,9 +273,10 @@ fn tile_of_f32<const MR: usize>(
     let columns = packed.layout.block_columns(block);
     for (i, row) in sums.iter().enumerate() {
         let output = &mut output[i * pitch..][..columns];
-        for (&sum, output) in row.iter().zip(output.chunks_mut(8)) {
+        for (vector, &sum) in row.iter().enumerate() {
             // Both return their second operand for a NaN.
-            store_f32(_mm256_min_ps(max, _mm256_max_ps(min, sum)), output);
+            let clamped = _mm256_min_ps(max, _mm256_max_ps(min, sum));
+            store_f32(clamped, columns_of(output, 8, vector));
         }
     }
 }

@@ -6,7 +6,7 @@ use super::stage::Stage;
 use super::{load_bytes, load_f32, load_i32, load_i64, load_widened, store_bytes, store_f32};
 use crate::Avx512;
 use crate::geometry::Window;
-use crate::product::{PackedF32, PackedI8, PackedI16, Segments, SumsI8, Tile};
+use crate::product::{PackedF32, PackedI8, PackedI16, Segments, SumsI8, Tile, columns_of};
 
 /// The tile that is fastest for `n` columns, by measurement: wide ones unless they leave many columns idle.
 pub(crate) fn tile_i8(n: usize) -> Tile {
@@ -111,7 +111,8 @@ fn tile_of_i8<const MR: usize, const NV: usize>(
     let (width, columns) = (16 * NV, packed.sums.layout.block_columns(block));
     let accumulators = sum_i8::<MR, NV>(&packed.sums, window, block);
     let Some(stage) = Stage::<NV>::load(&packed.stage, block * width) else {
-        return store_scalar(packed, &accumulators, block, output, pitch);
+        // A copy: what is lent to a call has to live in memory, in the loops too.
+        return store_scalar(packed, &{ accumulators }, block, output, pitch);
     };
     let order = load_bytes(&IN_ORDER[if NV < 4 { NV - 1 } else { 0 }]);
     for (i, row) in accumulators.iter().enumerate() {
@@ -134,16 +135,16 @@ fn sum_i8<const MR: usize, const NV: usize>(
     let Segments { rows, columns, .. } = packed.layout.segments;
     window.check(MR, (rows, columns), packed.layout.groups() * 4);
 
-    let mut accumulators = [[_mm512_setzero_si512(); NV]; MR];
+    // Lengths that the compiler knows keep the accumulators in registers.
+    let mut first = [_mm512_setzero_si512(); NV];
     let (bias, _) = packed.bias[block * 16 * NV..].as_chunks::<16>();
-    for row in &mut accumulators {
-        for (accumulator, bias) in row.iter_mut().zip(bias) {
-            *accumulator = load_i32(bias);
-        }
+    for (first, bias) in first.iter_mut().zip(&bias[..NV]) {
+        *first = load_i32(bias);
     }
+    let mut accumulators = [first; MR];
 
     let (weights, _) = packed.block(block).as_chunks::<64>();
-    let mut weights = weights.chunks_exact(NV);
+    let mut weights = weights.as_chunks::<NV>().0.iter();
     for y in 0..rows {
         for x in 0..columns {
             let start = window.offset + y * window.row + x * window.column;
@@ -200,8 +201,8 @@ fn sums_of_i8<const MR: usize, const NV: usize>(
     let columns = packed.layout.block_columns(block);
     for (i, row) in sum_i8::<MR, NV>(packed, window, block).iter().enumerate() {
         let output = &mut output[i * pitch..][..columns];
-        for (&sums, output) in row.iter().zip(output.chunks_mut(16)) {
-            store_f32(_mm512_castsi512_ps(sums), output);
+        for (vector, &sums) in row.iter().enumerate() {
+            store_f32(_mm512_castsi512_ps(sums), columns_of(output, 16, vector));
         }
     }
 }
@@ -260,16 +261,16 @@ fn tile_of_i16<const MR: usize, const NV: usize>(
     window.check(MR, (rows, columns), 2 * groups);
 
     let mut sums = [[_mm512_setzero_si512(); NV]; MR];
-    let mut totals = [[[_mm512_setzero_si512(); 2]; NV]; MR];
+    let mut first = [[_mm512_setzero_si512(); 2]; NV];
     let (bias, _) = packed.bias[block * 16 * NV..].as_chunks::<8>();
-    for row in &mut totals {
-        for (total, [low, high]) in row.iter_mut().zip(bias.as_chunks::<2>().0) {
-            *total = [load_i64(low), load_i64(high)];
-        }
+    let (bias, _) = bias.as_chunks::<2>();
+    for (first, [low, high]) in first.iter_mut().zip(&bias[..NV]) {
+        *first = [load_i64(low), load_i64(high)];
     }
+    let mut totals = [first; MR];
 
     let (weights, _) = packed.block(block).as_chunks::<32>();
-    let mut weights = weights.chunks_exact(NV);
+    let mut weights = weights.as_chunks::<NV>().0.iter();
     let mut left = packed.drain;
     for y in 0..rows {
         for x in 0..columns {
@@ -311,9 +312,9 @@ fn tile_of_i16<const MR: usize, const NV: usize>(
 
     let columns = packed.layout.block_columns(block);
     for (i, row) in totals.iter().enumerate() {
-        let output = output[i * pitch..][..columns].chunks_mut(16);
-        for (j, (total, output)) in row.iter().zip(output).enumerate() {
-            store_i16(packed, total, block * NV + j, output);
+        let output = &mut output[i * pitch..][..columns];
+        for (j, total) in row.iter().enumerate() {
+            store_i16(packed, total, block * NV + j, columns_of(output, 16, j));
         }
     }
 }
@@ -411,16 +412,15 @@ fn tile_of_f32<const MR: usize, const NV: usize>(
         packed.layout.segments.len,
     );
 
-    let mut sums = [[_mm512_setzero_ps(); NV]; MR];
+    let mut first = [_mm512_setzero_ps(); NV];
     let (bias, _) = packed.bias[block * width..].as_chunks::<16>();
-    for row in &mut sums {
-        for (sum, bias) in row.iter_mut().zip(bias) {
-            *sum = load_f32(bias);
-        }
+    for (first, bias) in first.iter_mut().zip(&bias[..NV]) {
+        *first = load_f32(bias);
     }
+    let mut sums = [first; MR];
 
     let (weights, _) = packed.block(block).as_chunks::<16>();
-    let mut weights = weights.chunks_exact(NV);
+    let mut weights = weights.as_chunks::<NV>().0.iter();
     for y in 0..packed.layout.segments.rows {
         for x in 0..packed.layout.segments.columns {
             let start = window.offset + y * window.row + x * window.column;
@@ -451,9 +451,10 @@ fn tile_of_f32<const MR: usize, const NV: usize>(
     );
     for (i, row) in sums.iter().enumerate() {
         let output = &mut output[i * pitch..][..columns];
-        for (&sum, output) in row.iter().zip(output.chunks_mut(16)) {
+        for (vector, &sum) in row.iter().enumerate() {
             // Both return their second operand for a NaN.
-            store_f32(_mm512_min_ps(max, _mm512_max_ps(min, sum)), output);
+            let clamped = _mm512_min_ps(max, _mm512_max_ps(min, sum));
+            store_f32(clamped, columns_of(output, 16, vector));
         }
     }
 }
