@@ -134,7 +134,8 @@ pub fn predict(
                 .map_err(|error| error::run(path, &error))?;
         }
         let start = Instant::now();
-        session.run();
+        let run = session.run();
+        run.map_err(|error| error::run(path, &error))?;
         outputs.time += start.elapsed();
         outputs
             .values

@@ -53,7 +53,8 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         ));
     }
     feed(args, &mut session)?;
-    session.run();
+    let run = session.run();
+    run.map_err(|error| error::run(&args.model, &error))?;
     write_outputs(args, &session)?;
     output::warn(&session.placement().to_string());
     Ok(())

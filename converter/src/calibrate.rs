@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bantam_model::cpu::{Options, Plan, Runner};
-use bantam_model::{DType, Model, TensorId};
+use bantam_model::{DType, Model, Subgraph, TensorId};
 
 use crate::error::ConvertError;
 use crate::samples::{SampleError, Samples};
@@ -111,30 +111,48 @@ impl Range {
     }
 }
 
+/// The range of each tensor of a model, by subgraph and tensor.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ranges(Vec<SubgraphRanges>);
+
 /// The range of each tensor of a subgraph, by tensor.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Ranges(Vec<Range>);
+pub struct SubgraphRanges(Vec<Range>);
 
 impl Ranges {
-    /// The range of `tensor`; empty if it holds no float values.
-    pub fn get(&self, tensor: TensorId) -> Range {
-        self.0.get(tensor.index()).copied().unwrap_or(Range::EMPTY)
+    fn empty(model: &Model) -> Self {
+        let empty = |s: &Subgraph| SubgraphRanges(vec![Range::EMPTY; s.tensors.len()]);
+        Self(model.subgraphs.iter().map(empty).collect())
     }
 
-    fn add(&mut self, tensor: TensorId, bytes: &[u8]) {
-        let range = &mut self.0[tensor.index()];
-        *range = range.union(Range::of(bytemuck::cast_slice(bytes)));
+    /// The ranges of the tensors of `subgraph`, a number that the model has.
+    pub fn subgraph(&self, subgraph: usize) -> &SubgraphRanges {
+        &self.0[subgraph]
+    }
+
+    fn add(&mut self, subgraph: usize, tensor: TensorId, values: &[f32]) {
+        let range = &mut self.0[subgraph].0[tensor.index()];
+        *range = range.union(Range::of(values));
     }
 
     fn merge(&mut self, other: &Self) {
-        for (range, other) in self.0.iter_mut().zip(&other.0) {
+        let ranges = self.0.iter_mut().flat_map(|s| &mut s.0);
+        for (range, other) in ranges.zip(other.0.iter().flat_map(|s| &s.0)) {
             *range = range.union(*other);
         }
     }
 }
 
+impl SubgraphRanges {
+    /// The range of `tensor`; empty if it holds no float values.
+    pub fn get(&self, tensor: TensorId) -> Range {
+        self.0.get(tensor.index()).copied().unwrap_or(Range::EMPTY)
+    }
+}
+
 /// Runs `model` on all of `samples`, `threads` at a time, and returns the range of every float
-/// tensor over all of them. Calls `progress` with the number done and of all.
+/// tensor over all of them, those of subgraphs that operators run among them. Each sample finds the
+/// variables as the first one does. Calls `progress` with the number done and of all.
 ///
 /// The result does not depend on the number of threads.
 pub fn calibrate(
@@ -147,8 +165,8 @@ pub fn calibrate(
         return Err(ConvertError::NoSamples);
     }
     let plan = Arc::new(plan(model)?);
-    let count = model.subgraphs[0].tensors.len();
-    let empty = || Ranges(vec![Range::EMPTY; count]);
+    let dtype = |subgraph: usize, tensor: TensorId| model.subgraphs[subgraph][tensor].dtype;
+    let empty = || Ranges::empty(model);
     let next = AtomicUsize::new(0);
     let done = AtomicUsize::new(0);
     let merged = Mutex::new(empty());
@@ -167,16 +185,16 @@ pub fn calibrate(
             for (input, bytes) in sample.iter().enumerate() {
                 runner.set_input(input, bytes)?;
             }
+            let mut add = |subgraph: usize, tensor: TensorId, bytes: &[u8]| {
+                if dtype(subgraph, tensor) == DType::F32 {
+                    ranges.add(subgraph, tensor, bytemuck::cast_slice(bytes));
+                }
+            };
             for &input in plan.inputs() {
-                if plan.value(input).dtype == DType::F32 {
-                    ranges.add(input, runner.tensor(input));
-                }
+                add(plan.subgraph(), input, runner.tensor(input));
             }
-            runner.run_observed(|tensor, bytes| {
-                if plan.value(tensor).dtype == DType::F32 {
-                    ranges.add(tensor, bytes);
-                }
-            });
+            runner.reset_variables();
+            runner.run_observed(add)?;
             progress(done.fetch_add(1, Ordering::Relaxed) + 1, samples.len());
         }
         merged
@@ -201,23 +219,48 @@ pub fn calibrate(
         })
     })?;
     let mut ranges = merged.into_inner().unwrap_or_else(PoisonError::into_inner);
-    for index in 0..count {
-        let tensor = TensorId(index as u32);
-        let value = plan.value(tensor);
-        if let (DType::F32, Some(data)) = (value.dtype, &value.data) {
-            let values: Vec<f32> = value.constant().unwrap_or_default();
-            debug_assert_eq!(values.len() * 4, data.len());
-            ranges.0[index] = Range::of(&values);
+    for plan in plan.bodies().into_iter().chain([&*plan]) {
+        for index in 0..model.subgraphs[plan.subgraph()].tensors.len() {
+            let tensor = TensorId(index as u32);
+            let value = plan.value(tensor);
+            if let (DType::F32, Some(data)) = (value.dtype, &value.data) {
+                let values: Vec<f32> = value.constant().unwrap_or_default();
+                debug_assert_eq!(values.len() * 4, data.len());
+                ranges.add(plan.subgraph(), tensor, &values);
+            }
         }
     }
     Ok(ranges)
 }
 
+/// The first subgraph and all that operators of those in the list run.
+pub(crate) fn reachable(model: &Model) -> Vec<usize> {
+    let mut list: Vec<usize> = (0..model.subgraphs.len().min(1)).collect();
+    let mut at = 0;
+    while let Some(&subgraph) = list.get(at) {
+        for body in model.subgraphs[subgraph]
+            .nodes
+            .iter()
+            .flat_map(|n| n.op.bodies())
+        {
+            match usize::try_from(body.subgraph) {
+                Ok(body) if body < model.subgraphs.len() && !list.contains(&body) => {
+                    list.push(body)
+                }
+                _ => {}
+            }
+        }
+        at += 1;
+    }
+    list
+}
+
 /// The plan of the float model; an error that names every operator without a kernel.
 fn plan(model: &Model) -> Result<Plan, ConvertError> {
-    let nodes = model.subgraphs.first().map_or(&[][..], |s| &s.nodes);
+    let nodes = reachable(model)
+        .into_iter()
+        .flat_map(|s| &model.subgraphs[s].nodes);
     let missing = nodes
-        .iter()
         .filter(|n| n.op.operator().is_err())
         .map(|n| n.op.to_string());
     let missing: BTreeSet<String> = missing.collect();

@@ -91,8 +91,10 @@ pub fn compare(
             let to = b.plan.value(b.plan.inputs()[input]).clone();
             b.runner.set_input(input, &translate(bytes, &from, &to)?)?;
         }
-        a.runner.run();
-        b.runner.run();
+        a.runner.reset_variables();
+        b.runner.reset_variables();
+        a.runner.run()?;
+        b.runner.run()?;
         for (&(left, right), sums) in pairs.iter().zip(&mut sums) {
             sums.add(&a.real(left), &b.real(right));
         }

@@ -15,7 +15,7 @@ pub mod samples;
 
 use bantam_model::Model;
 
-pub use calibrate::{Range, Ranges, Source, calibrate};
+pub use calibrate::{Range, Ranges, Source, SubgraphRanges, calibrate};
 pub use compare::{Comparison, TensorError, compare};
 pub use error::{ConvertError, KeptFloat};
 pub use quantize::{Report, quantize};

@@ -12,7 +12,7 @@ mod rewrite;
 use bantam_model::ops::{QuantRule, Results, Role};
 use bantam_model::{DType, Model, Node, Subgraph, TensorId};
 
-use crate::calibrate::Ranges;
+use crate::calibrate::{Ranges, SubgraphRanges};
 use crate::error::{ConvertError, KeptFloat};
 use crate::recipe::{IoType, Mode, Recipe};
 use params::Params;
@@ -48,6 +48,7 @@ pub fn quantize(
     ranges: &Ranges,
     recipe: &Recipe,
 ) -> Result<(Model, Report), ConvertError> {
+    let ranges = ranges.subgraph(0);
     let Some(subgraph) = model.subgraphs.first() else {
         return Err(ConvertError::Nothing("the model has no subgraph".into()));
     };
@@ -107,7 +108,7 @@ pub fn quantize(
     Ok((converted, report))
 }
 
-fn judge(subgraph: &Subgraph, node: &Node, ranges: &Ranges) -> Verdict {
+fn judge(subgraph: &Subgraph, node: &Node, ranges: &SubgraphRanges) -> Verdict {
     let is_float = |id: &TensorId| subgraph[*id].dtype == DType::F32;
     if !node
         .inputs
@@ -132,7 +133,12 @@ fn judge(subgraph: &Subgraph, node: &Node, ranges: &Ranges) -> Verdict {
 }
 
 /// Why `rule` cannot be applied to `node`, if it cannot.
-fn obstacle(subgraph: &Subgraph, node: &Node, rule: &QuantRule, ranges: &Ranges) -> Option<String> {
+fn obstacle(
+    subgraph: &Subgraph,
+    node: &Node,
+    rule: &QuantRule,
+    ranges: &SubgraphRanges,
+) -> Option<String> {
     let unusable = |id: TensorId| {
         let tensor = &subgraph[id];
         if tensor.sparsity.is_some() {

@@ -128,7 +128,7 @@ fn a_batch_gives_what_its_samples_give() {
             };
             let mut runner = Runner::new(Arc::new(Plan::new(model, &options).unwrap())).unwrap();
             runner.set_input(0, bytes).unwrap();
-            runner.run();
+            runner.run().unwrap();
             runner.output(0).to_vec()
         };
         assert_eq!(run(3, &sample[0].repeat(3)), run(1, &sample[0]).repeat(3));

@@ -10,6 +10,9 @@ use bantam_tests::cases;
 /// Enough for every case, little enough that hostile sizes do not slow the test.
 const MEMORY_LIMIT: usize = 16 << 20;
 
+/// Enough for every case, and soon reached.
+const CALL_LIMIT: u64 = 1000;
+
 /// Numbers that are as good as random, the same in every run.
 struct Random(u64);
 
@@ -35,14 +38,15 @@ fn use_up(bytes: Vec<u8>) -> bool {
     assert_eq!(again.subgraphs.len(), model.subgraphs.len());
     let options = Options {
         memory_limit: MEMORY_LIMIT,
+        call_limit: CALL_LIMIT,
         ..Options::default()
     };
     let Ok(plan) = Plan::new(&model, &options) else {
         return false;
     };
-    Runner::new(Arc::new(plan))
-        .expect("the plan fits memory")
-        .run();
+    let mut runner = Runner::new(Arc::new(plan)).expect("the plan fits memory");
+    let outcome = runner.run();
+    assert!(matches!(outcome, Ok(()) | Err(RunError::Endless { .. })));
     true
 }
 

@@ -5,7 +5,7 @@ use bantam_model::quant::PerTensor;
 use bantam_model::{DType, Subgraph, TensorId};
 
 use super::{Verdict, activations};
-use crate::calibrate::{Range, Ranges};
+use crate::calibrate::{Range, SubgraphRanges};
 
 /// The int8 scale and zero point of every float tensor that an integer operator reads or writes.
 ///
@@ -18,7 +18,7 @@ pub(super) struct Params {
 }
 
 impl Params {
-    pub fn new(subgraph: &Subgraph, verdicts: &[Verdict], ranges: &Ranges) -> Self {
+    pub fn new(subgraph: &Subgraph, verdicts: &[Verdict], ranges: &SubgraphRanges) -> Self {
         let count = subgraph.tensors.len();
         let mut params = Self {
             parent: (0..count).collect(),
