@@ -12,7 +12,7 @@ import tempfile
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
-from zoo import elementwise, movement, products, writer
+from zoo import control, elementwise, movement, products, writer
 
 OPS = pathlib.Path(__file__).resolve().parent / "ops"
 KERNELS = {
@@ -22,8 +22,8 @@ KERNELS = {
 }
 
 
-def run(model, feeds, kernels):
-    """(outputs, None) or (None, why), from a child process: LiteRT can abort."""
+def run(model, feeds, kernels, runs=1):
+    """(outputs of all runs, None) or (None, why), from a child process: LiteRT can abort."""
     with tempfile.TemporaryDirectory() as d:
         pid = os.fork()
         if pid == 0:
@@ -33,10 +33,12 @@ def run(model, feeds, kernels):
             try:
                 i = Interpreter(model_content=model, experimental_op_resolver_type=KERNELS[kernels], num_threads=1)
                 i.allocate_tensors()
-                for detail, feed in zip(i.get_input_details(), feeds, strict=True):
-                    i.set_tensor(detail["index"], feed)
-                i.invoke()
-                out = [i.get_tensor(o["index"]) for o in i.get_output_details()]
+                out = []
+                for _ in range(runs):
+                    for detail, feed in zip(i.get_input_details(), feeds, strict=True):
+                        i.set_tensor(detail["index"], feed)
+                    i.invoke()
+                    out += [i.get_tensor(o["index"]) for o in i.get_output_details()]
                 np.savez(f"{d}/out.npz", *out)
                 os._exit(0)
             except Exception as e:
@@ -64,8 +66,10 @@ def make(case):
     asked = case.model(inferred, zero_bias=True)
     for k, feed in enumerate(case.feeds):
         arrays[f"in{k}"] = feed
+    if case.runs > 1:
+        arrays["runs"] = np.int64(case.runs)
     for kernels in KERNELS:
-        out, why = run(asked, case.feeds, kernels)
+        out, why = run(asked, case.feeds, kernels, case.runs)
         if out is None:
             print(f"{case.name}: no {kernels}: {why}")
             continue
@@ -97,7 +101,7 @@ def report():
 
 def main(wanted):
     zoo, failed = writer.Zoo(), 0
-    for module in (elementwise, products, movement):
+    for module in (elementwise, products, movement, control):
         module.cases(zoo)
     for family in sorted({c.family for c in zoo.cases}):
         if wanted and family not in wanted:

@@ -27,7 +27,10 @@ pub struct Case {
     pub model: PathBuf,
     /// The inputs, in the model's order.
     pub inputs: Vec<Array>,
-    /// The outputs of LiteRT's reference kernels; empty where they refuse the model.
+    /// How often the model runs on them, one run after the other.
+    pub runs: usize,
+    /// The outputs of LiteRT's reference kernels, those of all runs; empty where they refuse the
+    /// model.
     pub reference: Vec<Array>,
     /// The outputs of its optimized kernels.
     pub optimized: Vec<Array>,
@@ -71,6 +74,10 @@ pub fn cases() -> Result<Vec<Case>, Box<dyn Error>> {
                     family.file_name().unwrap_or_default().to_string_lossy()
                 ),
                 inputs: list("in"),
+                runs: match arrays.get(&format!("{stem}/runs")) {
+                    Some(runs) => i64::from_ne_bytes(runs.bytes.as_slice().try_into()?) as usize,
+                    None => 1,
+                },
                 reference: list("ref"),
                 optimized: list("opt"),
                 xnnpack: list("xnn"),

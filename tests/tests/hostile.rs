@@ -157,6 +157,62 @@ fn cycles_are_refused() {
     ));
 }
 
+/// `links[i]` are the subgraphs that subgraph `i` runs, one after the other.
+fn calls(links: &[Vec<u32>]) -> Model {
+    let mut model = Model::default();
+    for links in links {
+        let mut part = chain(&[], links.len() + 1);
+        let subgraph = &mut part.subgraphs[0];
+        for (at, &link) in links.iter().enumerate() {
+            let (from, to) = (TensorId(at as u32), TensorId(at as u32 + 1));
+            let op = bantam_model::ops::Call { subgraph: link };
+            subgraph.nodes.push(Node::new(op, &[from], &[to]));
+        }
+        model.subgraphs.extend(part.subgraphs);
+    }
+    model
+}
+
+/// Whether subgraph `from` gets back to one that runs it.
+fn has_cycle(links: &[Vec<u32>], from: usize, open: &mut Vec<usize>) -> bool {
+    if open.contains(&from) {
+        return true;
+    }
+    open.push(from);
+    let cyclic = links[from]
+        .iter()
+        .any(|&to| has_cycle(links, to as usize, open));
+    open.pop();
+    cyclic
+}
+
+#[test]
+fn subgraphs_in_cycles_are_refused_and_no_others() {
+    let mut random = Random(7);
+    let (mut refused, mut run) = (0, 0);
+    for _ in 0..400 {
+        let count = 1 + random.below(5);
+        let mut list = |_| {
+            let links = random.below(3);
+            (0..links).map(|_| random.below(count) as u32).collect()
+        };
+        let links: Vec<Vec<u32>> = (0..count).map(&mut list).collect();
+        let outcome = plan(&calls(&links));
+        if has_cycle(&links, 0, &mut Vec::new()) {
+            assert!(matches!(outcome, Err(RunError::Op { .. })), "{links:?}");
+            refused += 1;
+        } else {
+            let plan = outcome.unwrap_or_else(|error| panic!("{links:?}: {error}"));
+            Runner::new(Arc::new(plan)).unwrap().run().unwrap();
+            run += 1;
+        }
+    }
+    assert!(
+        refused > 100 && run > 100,
+        "{refused} refused and {run} run"
+    );
+}
+
 #[test]
 fn a_tensor_computed_twice_is_refused() {
     assert!(matches!(

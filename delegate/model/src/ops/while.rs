@@ -153,6 +153,19 @@ pub(super) mod tests {
         assert_eq!(steps.last(), Some(&(0, 0)));
     }
 
+    /// LiteRT 2.3 gets this wrong: it writes the first of the two before it reads it.
+    #[test]
+    fn variables_may_change_places() {
+        let mut subgraphs = sum_loop();
+        let body = &mut subgraphs[2];
+        (body.outputs[1], body.outputs[2]) = (crate::TensorId(2), crate::TensorId(1));
+        let mut runner = runner(subgraphs);
+        set(&mut runner, 3);
+        runner.run().unwrap();
+        assert_eq!(bytemuck::cast_slice::<_, f32>(runner.output(1)), [10.0, 100.0]);
+        assert_eq!(bytemuck::cast_slice::<_, f32>(runner.output(2)), [1.0, 2.0]);
+    }
+
     #[test]
     fn rejects_a_variable_that_grows() {
         let variables = [tensor(DType::I32, []), tensor(DType::F32, [2])];
