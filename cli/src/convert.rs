@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use bantam_converter::samples::Samples;
-use bantam_converter::{IoType, Mode, Recipe, Report};
+use bantam_converter::{IoType, KeptFloat, Mode, Recipe, Report};
 use bantam_model::Model;
 use clap::ValueEnum;
 use serde_json::{Value, json};
@@ -206,14 +206,18 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         Format::Json => output::print_json("convert", json),
         Format::Text if report.kept_float.is_empty() => Ok(()),
         Format::Text => {
-            let rows: Vec<[String; 3]> = report
-                .kept_float
-                .iter()
-                .map(|k| [k.index.to_string(), k.op.clone(), k.reason.clone()])
-                .collect();
+            let row = |k: &KeptFloat| {
+                [
+                    k.subgraph.to_string(),
+                    k.index.to_string(),
+                    k.op.clone(),
+                    k.reason.clone(),
+                ]
+            };
+            let rows: Vec<[String; 4]> = report.kept_float.iter().map(row).collect();
             output::print(&format!(
                 "float\n{}",
-                output::table(&["index", "operator", "reason"], &rows)
+                output::table(&["subgraph", "index", "operator", "reason"], &rows)
             ))
         }
     }
@@ -244,7 +248,15 @@ fn report_json(args: &Args, samples: Option<&Samples>, report: &Report, bytes: u
     let kept: Vec<Value> = report
         .kept_float
         .iter()
-        .map(|k| json!({ "index": k.index, "name": k.name, "op": k.op, "reason": k.reason }))
+        .map(|k| {
+            json!({
+                "index": k.index,
+                "name": k.name,
+                "op": k.op,
+                "reason": k.reason,
+                "subgraph": k.subgraph,
+            })
+        })
         .collect();
     json!({
         "calib": samples.map(|s| json!({

@@ -266,8 +266,10 @@ impl Sums {
         }
         self.squares += noise;
         self.count += a.len();
-        let noise = f64::max(noise, 1e-12 * signal + 1e-30);
-        self.db += 10.0 * (signal / noise + 1e-30).log10();
+        self.db += match noise {
+            0.0 => 120.0,
+            _ => (10.0 * (signal / noise + 1e-30).log10()).min(120.0),
+        };
         let norm = (signal * other).sqrt();
         self.cosine += if norm > 0.0 {
             dot / norm

@@ -46,7 +46,9 @@ pub enum ConvertError {
 /// An operator that stays float.
 #[derive(Debug, Clone, PartialEq)]
 pub struct KeptFloat {
-    /// Its place in the float model.
+    /// Its subgraph.
+    pub subgraph: usize,
+    /// Its place in that subgraph of the float model.
     pub index: usize,
     /// Its kind.
     pub op: String,
@@ -57,8 +59,12 @@ pub struct KeptFloat {
 }
 
 fn list(floats: &[KeptFloat]) -> String {
-    let each = floats
-        .iter()
-        .map(|f| format!("operator {} ({}): {}", f.index, f.op, f.reason));
+    let each = floats.iter().map(|f| {
+        let inner = match f.subgraph {
+            0 => String::new(),
+            subgraph => format!(" of subgraph {subgraph}"),
+        };
+        format!("operator {}{inner} ({}): {}", f.index, f.op, f.reason)
+    });
     each.collect::<Vec<_>>().join("; ")
 }

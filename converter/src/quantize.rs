@@ -4,17 +4,23 @@
 //! must share parameters are grouped and each group gets a scale and zero point (`Params`). Last
 //! the graph is rewritten in order of execution (`Rewriter`): operators read integer or float
 //! versions of their operands, and QUANTIZE and DEQUANTIZE stand where one must become the other.
+//! Subgraphs that operators run are treated alike; what is handed to and from them is integer or
+//! float on both sides (`Boundary`).
 
+mod boundary;
 mod constants;
 mod params;
 mod rewrite;
 
-use bantam_model::ops::{QuantRule, Results, Role};
-use bantam_model::{DType, Model, Node, Subgraph, TensorId};
+use std::collections::HashMap;
 
-use crate::calibrate::{Ranges, SubgraphRanges};
+use bantam_model::ops::{QuantRule, Results, Role};
+use bantam_model::{DType, Model, Node, SignatureDef, Subgraph, TensorId};
+
+use crate::calibrate::{Ranges, SubgraphRanges, reachable};
 use crate::error::{ConvertError, KeptFloat};
 use crate::recipe::{IoType, Mode, Recipe};
+use boundary::Boundary;
 use params::Params;
 use rewrite::Rewriter;
 
@@ -38,6 +44,8 @@ enum Verdict {
     Integer(QuantRule),
     /// It computes in float, for this reason.
     Float(String),
+    /// It runs subgraphs and hands them integers or floats.
+    Call,
     /// It has no float data.
     Untouched,
 }
@@ -48,64 +56,107 @@ pub fn quantize(
     ranges: &Ranges,
     recipe: &Recipe,
 ) -> Result<(Model, Report), ConvertError> {
-    let ranges = ranges.subgraph(0);
-    let Some(subgraph) = model.subgraphs.first() else {
+    if model.subgraphs.is_empty() {
         return Err(ConvertError::Nothing("the model has no subgraph".into()));
+    }
+    let reachable = reachable(model);
+    for subgraph in reachable.iter().map(|&s| &model.subgraphs[s]) {
+        refuse_quantized(subgraph)?;
+    }
+    let judge_all = |&subgraph: &usize| {
+        let (graph, ranges) = (&model.subgraphs[subgraph], ranges.subgraph(subgraph));
+        let verdicts = graph.nodes.iter().map(|n| judge(graph, n, ranges));
+        (subgraph, verdicts.collect())
     };
-    if let Some(tensor) = subgraph.tensors.iter().find(|t| {
+    let verdicts: HashMap<usize, Vec<Verdict>> = reachable.iter().map(judge_all).collect();
+    let boundary = Boundary::new(model, &reachable, &verdicts, ranges);
+
+    let mut report = Report::default();
+    for &subgraph in &reachable {
+        let graph = &model.subgraphs[subgraph];
+        for (index, (node, verdict)) in graph.nodes.iter().zip(&verdicts[&subgraph]).enumerate() {
+            report.ops += 1;
+            let reason = match verdict {
+                Verdict::Untouched => continue,
+                Verdict::Integer(_) => None,
+                Verdict::Float(reason) => Some(reason.clone()),
+                Verdict::Call => boundary.obstacle(graph, node),
+            };
+            match reason {
+                None => report.quantized += 1,
+                Some(reason) => report.kept_float.push(KeptFloat {
+                    subgraph,
+                    index,
+                    op: node.op.to_string(),
+                    name: node
+                        .outputs
+                        .first()
+                        .map_or_else(String::new, |&o| graph[o].name.clone()),
+                    reason,
+                }),
+            }
+        }
+    }
+    if recipe.mode == Mode::Int8Only && !report.kept_float.is_empty() {
+        return Err(ConvertError::Float {
+            floats: report.kept_float,
+        });
+    }
+    if report.quantized == 0 {
+        let nothing = "no operator of the model can be integer; nothing was quantized";
+        report.warnings.push(nothing.into());
+    }
+    report.warnings.extend(not_converted(model, &reachable));
+
+    let params = |&subgraph: &usize| {
+        let graph = &model.subgraphs[subgraph];
+        let params = Params::new(graph, &verdicts[&subgraph], ranges.subgraph(subgraph));
+        (subgraph, params)
+    };
+    let mut params: HashMap<usize, Params> = reachable.iter().map(params).collect();
+    boundary.share(&mut params);
+    let mut converted = model.clone();
+    for &subgraph in &reachable {
+        let graph = &model.subgraphs[subgraph];
+        let ends = (subgraph != reachable[0]).then(|| boundary.ends(subgraph, &params));
+        let calls = boundary.calls(subgraph, &params);
+        let (verdicts, params) = (&verdicts[&subgraph], &params[&subgraph]);
+        converted.subgraphs[subgraph] =
+            Rewriter::new(graph, verdicts, params, recipe, ends, calls).rewrite();
+    }
+    converted.remove_unused_tensors();
+    Ok((converted, report))
+}
+
+fn refuse_quantized(subgraph: &Subgraph) -> Result<(), ConvertError> {
+    let quantized = subgraph.tensors.iter().find(|t| {
         matches!(t.dtype, DType::I8 | DType::U8 | DType::I16)
             && t.quantization.as_ref().is_some_and(|q| !q.scale.is_empty())
-    }) {
-        return Err(ConvertError::Nothing(format!(
+    });
+    match quantized {
+        None => Ok(()),
+        Some(tensor) => Err(ConvertError::Nothing(format!(
             "the model is quantized already: tensor {:?} is {} with a scale",
             tensor.name, tensor.dtype
-        )));
+        ))),
     }
-    let verdicts: Vec<Verdict> = subgraph
-        .nodes
-        .iter()
-        .map(|n| judge(subgraph, n, ranges))
-        .collect();
-    let kept_float: Vec<KeptFloat> = subgraph
-        .nodes
-        .iter()
-        .zip(&verdicts)
-        .enumerate()
-        .filter_map(|(index, (node, verdict))| match verdict {
-            Verdict::Float(reason) => Some(KeptFloat {
-                index,
-                op: node.op.to_string(),
-                name: node
-                    .outputs
-                    .first()
-                    .map_or_else(String::new, |&o| subgraph[o].name.clone()),
-                reason: reason.clone(),
-            }),
-            _ => None,
-        })
-        .collect();
-    if recipe.mode == Mode::Int8Only && !kept_float.is_empty() {
-        return Err(ConvertError::Float { floats: kept_float });
-    }
-    let quantized = verdicts
-        .iter()
-        .filter(|v| matches!(v, Verdict::Integer(_)))
-        .count();
-    let mut warnings = Vec::new();
-    if quantized == 0 {
-        warnings.push("no operator of the model can be integer; nothing was quantized".into());
-    }
-    let params = Params::new(subgraph, &verdicts, ranges);
-    let mut converted = model.clone();
-    converted.subgraphs[0] = Rewriter::new(subgraph, &verdicts, &params, recipe).rewrite();
-    converted.remove_unused_tensors();
-    let report = Report {
-        ops: subgraph.nodes.len(),
-        quantized,
-        kept_float,
-        warnings,
+}
+
+/// A warning for each signature that enters a subgraph which the samples do not reach.
+fn not_converted(model: &Model, reachable: &[usize]) -> Vec<String> {
+    let entered = |s: &&SignatureDef| !reachable.contains(&(s.subgraph as usize));
+    let warning = |s: &SignatureDef| {
+        format!(
+            "signature {:?} enters subgraph {}, which stays float: the samples are for the inputs of subgraph 0",
+            s.key, s.subgraph
+        )
     };
-    Ok((converted, report))
+    model
+        .signatures
+        .iter()
+        .filter(entered)
+        .map(warning)
+        .collect()
 }
 
 fn judge(subgraph: &Subgraph, node: &Node, ranges: &SubgraphRanges) -> Verdict {
@@ -119,7 +170,13 @@ fn judge(subgraph: &Subgraph, node: &Node, ranges: &SubgraphRanges) -> Verdict {
     {
         return Verdict::Untouched;
     }
+    if !node.op.bodies().is_empty() {
+        return Verdict::Call;
+    }
     let rule = match node.op.operator() {
+        Ok(operator) if operator.memory().is_some() => {
+            return Verdict::Float("variables stay float".into());
+        }
         Ok(operator) => operator.quant_rule(),
         Err(_) => None,
     };

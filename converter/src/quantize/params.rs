@@ -74,13 +74,31 @@ impl Params {
     /// The int8 parameters of `tensor`.
     pub fn get(&self, tensor: TensorId) -> PerTensor {
         let root = self.find(tensor.index());
-        self.fixed[root].unwrap_or_else(|| {
-            let range = self.range[root];
-            PerTensor::from_range(range.min, range.max, DType::I8)
-        })
+        self.fixed[root].unwrap_or_else(|| Self::suggest(self.range[root]))
     }
 
-    fn fixed_of(&self, tensor: TensorId) -> Option<PerTensor> {
+    /// The int8 parameters for values in `range`.
+    pub fn suggest(range: Range) -> PerTensor {
+        PerTensor::from_range(range.min, range.max, DType::I8)
+    }
+
+    /// The range of `tensor`'s group.
+    pub fn range_of(&self, tensor: TensorId) -> Range {
+        self.range[self.find(tensor.index())]
+    }
+
+    /// Widens the range of `tensor`'s group by `range` and, if it has no fixed parameters, gives it
+    /// `fixed`; whether that changed anything.
+    pub fn join(&mut self, tensor: TensorId, range: Range, fixed: Option<PerTensor>) -> bool {
+        let root = self.root(tensor.index());
+        let (range, fixed) = (self.range[root].union(range), self.fixed[root].or(fixed));
+        let changed = (range, fixed) != (self.range[root], self.fixed[root]);
+        (self.range[root], self.fixed[root]) = (range, fixed);
+        changed
+    }
+
+    /// The parameters that an operator prescribes for `tensor`'s group.
+    pub fn fixed_of(&self, tensor: TensorId) -> Option<PerTensor> {
         self.fixed[self.find(tensor.index())]
     }
 

@@ -6,6 +6,7 @@ use bantam_model::ops::{Dequantize, Op, QuantRule, Quantize, Results, Role};
 use bantam_model::quant::PerTensor;
 use bantam_model::{DType, Node, Quantization, Subgraph, Tensor, TensorId};
 
+use super::boundary::Ends;
 use super::{IoType, Params, Recipe, Verdict, constants};
 
 /// An int8 form of a tensor, told apart by its parameters.
@@ -17,6 +18,11 @@ pub(super) struct Rewriter<'a> {
     verdicts: &'a [Verdict],
     params: &'a Params,
     recipe: &'a Recipe,
+    /// How the inputs and outputs look to the operators that run this subgraph; `None` for the one
+    /// that the caller enters, where the recipe says it.
+    ends: Option<Ends>,
+    /// How the operands and results of operators look that run other subgraphs.
+    calls: HashMap<usize, Ends>,
     /// The graph that is built; tensors of the float graph keep their ids.
     out: Subgraph,
     /// For a tensor that is computed in integers: its int8 form.
@@ -35,12 +41,16 @@ impl<'a> Rewriter<'a> {
         verdicts: &'a [Verdict],
         params: &'a Params,
         recipe: &'a Recipe,
+        ends: Option<Ends>,
+        calls: HashMap<usize, Ends>,
     ) -> Self {
         Self {
             float,
             verdicts,
             params,
             recipe,
+            ends,
+            calls,
             out: Subgraph {
                 nodes: Vec::new(),
                 ..float.clone()
@@ -54,9 +64,10 @@ impl<'a> Rewriter<'a> {
 
     pub fn rewrite(mut self) -> Subgraph {
         self.inputs();
-        for (node, verdict) in self.float.nodes.iter().zip(self.verdicts) {
+        for (index, (node, verdict)) in self.float.nodes.iter().zip(self.verdicts).enumerate() {
             match verdict {
                 Verdict::Integer(rule) => self.integer(node, rule),
+                Verdict::Call => self.call(index, node),
                 Verdict::Float(_) | Verdict::Untouched => self.other(node),
             }
         }
@@ -64,34 +75,54 @@ impl<'a> Rewriter<'a> {
         self.out
     }
 
-    /// Gives the inputs the type that the recipe asks for.
-    fn inputs(&mut self) {
-        let unsigned = match self.recipe.input_type() {
-            IoType::F32 => return,
-            IoType::I8 => false,
-            IoType::U8 => true,
+    /// The type and parameters of the input at `index`.
+    fn input_end(&self, index: usize) -> (IoType, PerTensor) {
+        let params = self.params.get(self.float.inputs[index]);
+        match &self.ends {
+            None => (self.recipe.input_type(), params),
+            Some(ends) => match ends.inputs[index] {
+                None => (IoType::F32, params),
+                Some(params) => (IoType::I8, params),
+            },
+        }
+    }
+
+    /// The type and parameters of `output`.
+    fn output_end(&self, output: TensorId) -> (IoType, PerTensor) {
+        let params = self.params.get(output);
+        let Some(ends) = &self.ends else {
+            return (self.recipe.output_type(), params);
         };
-        for &input in &self.float.inputs {
+        let index = self.float.outputs.iter().position(|&id| id == output);
+        match index.and_then(|index| ends.outputs[index]) {
+            None => (IoType::F32, params),
+            Some(params) => (IoType::I8, params),
+        }
+    }
+
+    /// Gives the inputs their types.
+    fn inputs(&mut self) {
+        for (index, &input) in self.float.inputs.iter().enumerate() {
             let seen = self.native.contains_key(&input);
             if self.float[input].dtype != DType::F32 || seen || self.float[input].is_constant() {
                 continue;
             }
-            let params = self.params.get(input);
-            if unsigned {
-                let inner = self.add(input, "_int8", params);
-                self.out[input].dtype = DType::U8;
-                self.out[input].quantization = Some(shifted(params).into());
-                self.push(Quantize, input, inner);
-                self.native.insert(input, (inner, params));
-            } else {
-                self.become_int8(input, params);
+            match self.input_end(index) {
+                (IoType::F32, _) => {}
+                (IoType::I8, params) => self.become_int8(input, params),
+                (IoType::U8, params) => {
+                    let inner = self.add(input, "_int8", params);
+                    self.out[input].dtype = DType::U8;
+                    self.out[input].quantization = Some(shifted(params).into());
+                    self.push(Quantize, input, inner);
+                    self.native.insert(input, (inner, params));
+                }
             }
         }
     }
 
-    /// Gives the outputs the type that the recipe asks for. An output keeps its id.
+    /// Gives the outputs their types. An output keeps its id.
     fn outputs(&mut self) {
-        let output_type = self.recipe.output_type();
         let mut outputs = self.float.outputs.clone();
         outputs.sort_unstable();
         outputs.dedup();
@@ -99,6 +130,7 @@ impl<'a> Rewriter<'a> {
             if self.float[output].dtype != DType::F32 || self.float.inputs.contains(&output) {
                 continue;
             }
+            let (output_type, params) = self.output_end(output);
             match (self.native.get(&output).copied(), output_type) {
                 (Some((inner, _)), IoType::F32) => self.push(Dequantize, inner, output),
                 (Some((inner, params)), IoType::U8) => {
@@ -106,15 +138,22 @@ impl<'a> Rewriter<'a> {
                     self.out[output].quantization = Some(shifted(params).into());
                     self.push(Quantize, inner, output);
                 }
+                (Some((inner, _)), IoType::I8) if inner != output => {
+                    self.out[output].dtype = DType::I8;
+                    self.out[output].quantization = Some(params.into());
+                    self.push(Quantize, inner, output);
+                }
                 (Some(_), IoType::I8) | (None, IoType::F32) => {}
-                (None, IoType::I8 | IoType::U8) => self.quantize_float_output(output, output_type),
+                (None, IoType::I8 | IoType::U8) => {
+                    self.quantize_float_output(output, output_type, params);
+                }
             }
         }
     }
 
-    /// An output that a float operator computes: that operator and all readers use a new tensor.
-    fn quantize_float_output(&mut self, output: TensorId, output_type: IoType) {
-        let params = self.params.get(output);
+    /// An output that a float operator computes, or a constant: that operator and all readers use a
+    /// new tensor.
+    fn quantize_float_output(&mut self, output: TensorId, output_type: IoType, params: PerTensor) {
         let inner = self.add_tensor(Tensor {
             name: format!("{}_float", self.float[output].name),
             ..self.float[output].clone()
@@ -125,10 +164,15 @@ impl<'a> Rewriter<'a> {
         }
         let (dtype, params) = match output_type {
             IoType::U8 => (DType::U8, shifted(params)),
+            _ if self.float[output].is_constant() => {
+                self.out[output] = constants::activation(&self.float[output], params);
+                return;
+            }
             _ => (DType::I8, params),
         };
         self.out[output].dtype = dtype;
         self.out[output].quantization = Some(params.into());
+        self.out[output].data = None;
         self.push(Quantize, inner, output);
     }
 
@@ -156,6 +200,30 @@ impl<'a> Rewriter<'a> {
         let outputs = node.outputs.iter().map(|&output| match rule.results {
             Results::Plain => output,
             _ => self.result(output),
+        });
+        let outputs = outputs.collect();
+        self.out.nodes.push(Node {
+            inputs,
+            outputs,
+            ..node.clone()
+        });
+    }
+
+    /// An operator that runs subgraphs: what it hands over gets the type and parameters that it has
+    /// inside.
+    fn call(&mut self, index: usize, node: &Node) {
+        let ends = self.calls.remove(&index).unwrap_or_default();
+        let mut inputs = node.inputs.clone();
+        for (input, end) in inputs.iter_mut().zip(ends.inputs) {
+            *input = input.map(|id| match end {
+                Some(params) => self.operand(id, params),
+                None => self.as_float(id),
+            });
+        }
+        let results = node.outputs.iter().zip(ends.outputs);
+        let outputs = results.map(|(&output, end)| match end {
+            Some(params) => self.result_with(output, params),
+            None => output,
         });
         let outputs = outputs.collect();
         self.out.nodes.push(Node {
@@ -230,9 +298,12 @@ impl<'a> Rewriter<'a> {
 
     /// The tensor into which an integer operator writes `output`.
     fn result(&mut self, output: TensorId) -> TensorId {
-        let params = self.params.get(output);
+        self.result_with(output, self.params.get(output))
+    }
+
+    fn result_with(&mut self, output: TensorId, params: PerTensor) -> TensorId {
         let visible = self.float.outputs.contains(&output);
-        if visible && self.recipe.output_type() != IoType::I8 {
+        if visible && self.output_end(output) != (IoType::I8, params) {
             let inner = self.add(output, "_int8", params);
             self.native.insert(output, (inner, params));
             inner
@@ -246,22 +317,26 @@ impl<'a> Rewriter<'a> {
     fn other(&mut self, node: &Node) {
         let mut node = node.clone();
         for input in node.inputs.iter_mut().flatten() {
-            if let Some(&(native, _)) = self.native.get(input) {
-                *input = match self.floats.get(input) {
-                    Some(&float) => float,
-                    None => {
-                        let float = self.add_tensor(Tensor {
-                            name: format!("{}_float", self.float[*input].name),
-                            ..self.float[*input].clone()
-                        });
-                        self.push(Dequantize, native, float);
-                        self.floats.insert(*input, float);
-                        float
-                    }
-                };
-            }
+            *input = self.as_float(*input);
         }
         self.out.nodes.push(node);
+    }
+
+    /// The float form of `id`: itself, or the one that a DEQUANTIZE makes of its integers.
+    fn as_float(&mut self, id: TensorId) -> TensorId {
+        let Some(&(native, _)) = self.native.get(&id) else {
+            return id;
+        };
+        if let Some(&known) = self.floats.get(&id) {
+            return known;
+        }
+        let float = self.add_tensor(Tensor {
+            name: format!("{}_float", self.float[id].name),
+            ..self.float[id].clone()
+        });
+        self.push(Dequantize, native, float);
+        self.floats.insert(id, float);
+        float
     }
 
     fn become_int8(&mut self, id: TensorId, params: PerTensor) {
