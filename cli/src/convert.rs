@@ -159,7 +159,7 @@ impl Args {
                 "give about a hundred samples, `--calib x.npy`, or say `--mode float`",
             ));
         };
-        let specs = data::specs(&self.model, &data::model_inputs(model))?;
+        let specs = data::specs(&self.model, &data::model_inputs(model, 0))?;
         let preprocess = self.preprocess.preprocess();
         let samples = Samples::open(path, &specs, &preprocess, self.calib_limit)
             .map_err(|error| error::samples(&error))?;

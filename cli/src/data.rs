@@ -57,9 +57,9 @@ pub fn specs(path: &Path, inputs: &[TensorInfo]) -> Result<Vec<InputSpec>, Failu
     inputs.iter().map(spec).collect()
 }
 
-/// The inputs of `model` as its file has them.
-pub fn model_inputs(model: &Model) -> Vec<TensorInfo> {
-    let Some(subgraph) = model.subgraphs.first() else {
+/// The inputs of a subgraph of `model` as its file has them.
+pub fn model_inputs(model: &Model, subgraph: usize) -> Vec<TensorInfo> {
+    let Some(subgraph) = model.subgraphs.get(subgraph) else {
         return Vec::new();
     };
     let info = |&id: &TensorId| {

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use bantam_converter::samples::{self, ElementType, InputSpec, Samples};
 use bantam_delegate::Session;
+use bantam_model::Model;
 
 use crate::args::{PreprocessArgs, SessionArgs};
 use crate::error::{self, Failure};
@@ -23,6 +24,9 @@ pub struct Args {
     /// Write real values where the model's outputs are quantized integers
     #[arg(long)]
     float: bool,
+    /// Run the subgraph of this signature, not the first one; `bantam inspect` lists them
+    #[arg(long, value_name = "KEY")]
+    signature: Option<String>,
     /// Fail unless the driver takes every operator
     #[arg(long)]
     require_full_delegation: bool,
@@ -35,8 +39,11 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<(), Failure> {
     let model = data::open_model(&args.model)?;
     let mut options = args.session.options();
+    if let Some(key) = &args.signature {
+        options.subgraph = entry(args, &model, key)?;
+    }
     if let Some(path) = &args.input {
-        let inputs = data::model_inputs(&model);
+        let inputs = data::model_inputs(&model, options.subgraph);
         options.input_shapes = shapes(path, &data::specs(&args.model, &inputs)?)?;
     }
     let mut session =
@@ -58,6 +65,24 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     write_outputs(args, &session)?;
     output::warn(&session.placement().to_string());
     Ok(())
+}
+
+/// The subgraph that the signature `key` enters.
+fn entry(args: &Args, model: &Model, key: &str) -> Result<usize, Failure> {
+    let mut signatures = model.signatures.iter();
+    if let Some(signature) = signatures.find(|signature| signature.key == key) {
+        return Ok(signature.subgraph as usize);
+    }
+    let keys = model.signatures.iter().map(|s| format!("{:?}", s.key));
+    let keys: Vec<String> = keys.collect();
+    Err(error::USAGE.failure(
+        format!("{} has no signature {key:?}", args.model.display()),
+        match keys.is_empty() {
+            true => "it has none at all".into(),
+            false => format!("it has {}", keys.join(", ")),
+        },
+        "leave --signature away to run the first subgraph",
+    ))
 }
 
 /// New shapes for the inputs whose arrays have the input's rank but other dimensions.

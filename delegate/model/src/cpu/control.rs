@@ -17,7 +17,7 @@ const MAX_DEPTH: usize = 32;
 
 /// How many plans of subgraphs a model may need: one for each that is called, and for each set of
 /// operand types and shapes.
-const MAX_BODIES: usize = 4096;
+const MAX_BODIES: usize = 1024;
 
 /// What the plans of a model's subgraphs have in common while they are made.
 pub(crate) struct Context<'a> {
@@ -26,8 +26,8 @@ pub(crate) struct Context<'a> {
     options: Options,
     /// The subgraphs that are being planned, outermost first.
     open: Vec<usize>,
-    /// Those that are planned, with the operands that they are planned for.
-    known: HashMap<usize, Vec<(Vec<Value>, Arc<Plan>)>>,
+    /// The plans of each subgraph.
+    known: HashMap<usize, Vec<Known>>,
     planned: usize,
     variables: Vec<Variable>,
     /// Which variable has a name.
@@ -36,6 +36,12 @@ pub(crate) struct Context<'a> {
     once: HashMap<i32, usize>,
     /// Bytes of all variables and flags.
     pub state_len: usize,
+}
+
+/// A plan, and the operands that it is made for.
+struct Known {
+    operands: Vec<Value>,
+    plan: Arc<Plan>,
 }
 
 /// A variable that has a handle.
@@ -134,9 +140,9 @@ impl<'a> Context<'a> {
                 "subgraphs run each other more than {MAX_DEPTH} deep"
             )));
         }
-        let known = self.known.get(&number).into_iter().flatten();
-        if let Some((_, plan)) = known.clone().find(|(operands, _)| *operands == given) {
-            return Ok(Arc::clone(plan));
+        let mut known = self.known.get(&number).into_iter().flatten();
+        if let Some(known) = known.find(|known| known.operands == given) {
+            return Ok(Arc::clone(&known.plan));
         }
         self.planned += 1;
         if self.planned > MAX_BODIES {
@@ -157,8 +163,10 @@ impl<'a> Context<'a> {
             });
         self.open.pop();
         let plan = Arc::new(plan?);
-        let entry = self.known.entry(number).or_default();
-        entry.push((given, Arc::clone(&plan)));
+        self.known.entry(number).or_default().push(Known {
+            operands: given,
+            plan: Arc::clone(&plan),
+        });
         Ok(plan)
     }
 
@@ -228,14 +236,12 @@ impl<'a> Context<'a> {
             return Ok(state.clone());
         }
         let len = value.dtype.byte_len(&value.shape);
-        let range = self.reserve(len)?;
-        let number = self.variable(io)?;
         let state = State {
-            number: 0,
-            range,
+            range: self.reserve(len)?,
             shape: value.shape,
+            ..State::default()
         };
-        number.content = Some((value.dtype, state.clone()));
+        self.variable(io)?.content = Some((value.dtype, state.clone()));
         Ok(state)
     }
 
