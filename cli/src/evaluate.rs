@@ -134,6 +134,7 @@ pub fn predict(
                 .map_err(|error| error::run(path, &error))?;
         }
         let start = Instant::now();
+        session.reset_variables();
         let run = session.run();
         run.map_err(|error| error::run(path, &error))?;
         outputs.time += start.elapsed();

@@ -1,7 +1,8 @@
 //! `READ_VARIABLE`: the value of the variable whose handle is the operand.
 //!
 //! The result has the shape of what was assigned. A model that reads a variable before anything can
-//! have been assigned to it is refused; one that only assigns in a branch not taken reads zeros.
+//! have been assigned to it is refused when it is planned, where LiteRT fails when it runs; one that
+//! only assigns in a branch not taken reads zeros.
 
 use super::{Attributes, Memory, OpError, Operator, Signature};
 use crate::cpu::Kernel;
