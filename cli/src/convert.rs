@@ -32,6 +32,9 @@ pub struct Args {
     /// How ranges come from samples
     #[arg(long, value_enum, default_value_t, value_name = "METHOD")]
     calib_method: CalibMethod,
+    /// Convert the subgraph of this signature, not the first one; the samples are for its inputs
+    #[arg(long, value_name = "KEY")]
+    signature: Option<String>,
     /// Type of the model's inputs [default: float, int8 in the -only modes]
     #[arg(long, value_enum, value_name = "TYPE")]
     input_type: Option<IoArg>,
@@ -144,11 +147,12 @@ impl Args {
             },
             input_type: io("--input-type", self.input_type)?,
             output_type: io("--output-type", self.output_type)?,
+            subgraph: 0,
         })
     }
 
     /// The samples, which all modes but `float` need.
-    fn samples(&self, model: &Model) -> Result<Option<Samples>, Failure> {
+    fn samples(&self, model: &Model, subgraph: usize) -> Result<Option<Samples>, Failure> {
         let Some(path) = &self.calib else {
             if self.mode == ModeArg::Float {
                 return Ok(None);
@@ -159,7 +163,7 @@ impl Args {
                 "give about a hundred samples, `--calib x.npy`, or say `--mode float`",
             ));
         };
-        let specs = data::specs(&self.model, &data::model_inputs(model, 0))?;
+        let specs = data::specs(&self.model, &data::model_inputs(model, subgraph))?;
         let preprocess = self.preprocess.preprocess();
         let samples = Samples::open(path, &specs, &preprocess, self.calib_limit)
             .map_err(|error| error::samples(&error))?;
@@ -169,7 +173,7 @@ impl Args {
 }
 
 pub fn run(args: &Args) -> Result<(), Failure> {
-    let recipe = args.recipe()?;
+    let mut recipe = args.recipe()?;
     if let Some(path) = args
         .report
         .as_ref()
@@ -182,7 +186,8 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         ));
     }
     let model = data::open_model(&args.model)?;
-    let samples = args.samples(&model)?;
+    recipe.subgraph = data::entry(&args.model, &model, args.signature.as_deref())?;
+    let samples = args.samples(&model, recipe.subgraph)?;
     let bar = output::progress("convert");
     let steps = output::steps(&bar);
     let threads = args.threads.get();

@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 
 use bantam_converter::samples::{self, ElementType, InputSpec, Samples};
 use bantam_delegate::Session;
-use bantam_model::Model;
 
 use crate::args::{PreprocessArgs, SessionArgs};
 use crate::error::{self, Failure};
@@ -39,9 +38,7 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<(), Failure> {
     let model = data::open_model(&args.model)?;
     let mut options = args.session.options();
-    if let Some(key) = &args.signature {
-        options.subgraph = entry(args, &model, key)?;
-    }
+    options.subgraph = data::entry(&args.model, &model, args.signature.as_deref())?;
     if let Some(path) = &args.input {
         let inputs = data::model_inputs(&model, options.subgraph);
         options.input_shapes = shapes(path, &data::specs(&args.model, &inputs)?)?;
@@ -65,24 +62,6 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     write_outputs(args, &session)?;
     output::warn(&session.placement().to_string());
     Ok(())
-}
-
-/// The subgraph that the signature `key` enters.
-fn entry(args: &Args, model: &Model, key: &str) -> Result<usize, Failure> {
-    let mut signatures = model.signatures.iter();
-    if let Some(signature) = signatures.find(|signature| signature.key == key) {
-        return Ok(signature.subgraph as usize);
-    }
-    let keys = model.signatures.iter().map(|s| format!("{:?}", s.key));
-    let keys: Vec<String> = keys.collect();
-    Err(error::USAGE.failure(
-        format!("{} has no signature {key:?}", args.model.display()),
-        match keys.is_empty() {
-            true => "it has none at all".into(),
-            false => format!("it has {}", keys.join(", ")),
-        },
-        "leave --signature away to run the first subgraph",
-    ))
 }
 
 /// New shapes for the inputs whose arrays have the input's rank but other dimensions.

@@ -161,10 +161,21 @@ pub fn calibrate(
     threads: usize,
     progress: &(dyn Fn(usize, usize) + Sync),
 ) -> Result<Ranges, ConvertError> {
+    calibrate_subgraph(model, 0, samples, threads, progress)
+}
+
+/// The same with `samples` for the subgraph `entry`, which runs instead of the first one.
+pub fn calibrate_subgraph(
+    model: &Model,
+    entry: usize,
+    samples: &(impl Source + ?Sized),
+    threads: usize,
+    progress: &(dyn Fn(usize, usize) + Sync),
+) -> Result<Ranges, ConvertError> {
     if samples.is_empty() {
         return Err(ConvertError::NoSamples);
     }
-    let plan = Arc::new(plan(model)?);
+    let plan = Arc::new(plan(model, entry)?);
     let dtype = |subgraph: usize, tensor: TensorId| model.subgraphs[subgraph][tensor].dtype;
     let empty = || Ranges::empty(model);
     let next = AtomicUsize::new(0);
@@ -233,9 +244,9 @@ pub fn calibrate(
     Ok(ranges)
 }
 
-/// The first subgraph and all that operators of those in the list run.
-pub(crate) fn reachable(model: &Model) -> Vec<usize> {
-    let mut list: Vec<usize> = (0..model.subgraphs.len().min(1)).collect();
+/// The subgraph `entry`, if there is one, and all that operators of those in the list run.
+pub(crate) fn reachable(model: &Model, entry: usize) -> Vec<usize> {
+    let mut list = Vec::from_iter((entry < model.subgraphs.len()).then_some(entry));
     let mut at = 0;
     while let Some(&subgraph) = list.get(at) {
         for body in model.subgraphs[subgraph]
@@ -256,8 +267,8 @@ pub(crate) fn reachable(model: &Model) -> Vec<usize> {
 }
 
 /// The plan of the float model; an error that names every operator without a kernel.
-fn plan(model: &Model) -> Result<Plan, ConvertError> {
-    let nodes = reachable(model)
+fn plan(model: &Model, entry: usize) -> Result<Plan, ConvertError> {
+    let nodes = reachable(model, entry)
         .into_iter()
         .flat_map(|s| &model.subgraphs[s].nodes);
     let missing = nodes
@@ -269,7 +280,11 @@ fn plan(model: &Model) -> Result<Plan, ConvertError> {
             operators: missing.into_iter().collect(),
         });
     }
-    Ok(Plan::new(model, &Options::default())?)
+    let options = Options {
+        subgraph: entry,
+        ..Options::default()
+    };
+    Ok(Plan::new(model, &options)?)
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ pub mod samples;
 
 use bantam_model::Model;
 
-pub use calibrate::{Range, Ranges, Source, SubgraphRanges, calibrate};
+pub use calibrate::{Range, Ranges, Source, SubgraphRanges, calibrate, calibrate_subgraph};
 pub use compare::{Comparison, TensorError, compare};
 pub use error::{ConvertError, KeptFloat};
 pub use quantize::{Report, quantize};
@@ -33,7 +33,8 @@ pub fn convert(
     match recipe.mode {
         Mode::Float => Ok((model.clone(), Report::default())),
         Mode::Int8 | Mode::Int8Only => {
-            let ranges = calibrate(model, samples, threads, progress)?;
+            let entry = recipe.subgraph;
+            let ranges = calibrate_subgraph(model, entry, samples, threads, progress)?;
             quantize(model, &ranges, recipe)
         }
     }

@@ -56,10 +56,13 @@ pub fn quantize(
     ranges: &Ranges,
     recipe: &Recipe,
 ) -> Result<(Model, Report), ConvertError> {
-    if model.subgraphs.is_empty() {
-        return Err(ConvertError::Nothing("the model has no subgraph".into()));
+    let reachable = reachable(model, recipe.subgraph);
+    if reachable.is_empty() {
+        return Err(ConvertError::Nothing(format!(
+            "the model has no subgraph {}",
+            recipe.subgraph
+        )));
     }
-    let reachable = reachable(model);
     for subgraph in reachable.iter().map(|&s| &model.subgraphs[s]) {
         refuse_quantized(subgraph)?;
     }
@@ -118,7 +121,7 @@ pub fn quantize(
     let mut converted = model.clone();
     for &subgraph in &reachable {
         let graph = &model.subgraphs[subgraph];
-        let ends = (subgraph != reachable[0]).then(|| boundary.ends(subgraph, &params));
+        let ends = (subgraph != recipe.subgraph).then(|| boundary.ends(subgraph, &params));
         let calls = boundary.calls(subgraph, &params);
         let (verdicts, params) = (&verdicts[&subgraph], &params[&subgraph]);
         converted.subgraphs[subgraph] =
@@ -147,8 +150,8 @@ fn not_converted(model: &Model, reachable: &[usize]) -> Vec<String> {
     let entered = |s: &&SignatureDef| !reachable.contains(&(s.subgraph as usize));
     let warning = |s: &SignatureDef| {
         format!(
-            "signature {:?} enters subgraph {}, which stays float: the samples are for the inputs of subgraph 0",
-            s.key, s.subgraph
+            "signature {:?} enters subgraph {}, which stays as it is: the samples are for subgraph {}",
+            s.key, s.subgraph, reachable[0]
         )
     };
     model

@@ -34,6 +34,9 @@ pub struct Recipe {
     pub input_type: Option<IoType>,
     /// The same for outputs.
     pub output_type: Option<IoType>,
+    /// The subgraph that the samples are for, 0 but for a signature that enters another; it and
+    /// those that it runs are converted, all others stay as they are.
+    pub subgraph: usize,
 }
 
 impl Recipe {

@@ -38,6 +38,7 @@ fn recipe(mode: Mode, input_type: Option<IoType>, output_type: Option<IoType>) -
         mode,
         input_type,
         output_type,
+        ..Recipe::default()
     }
 }
 
@@ -273,4 +274,22 @@ fn a_subgraph_that_a_signature_enters_keeps_its_types() {
     let (converted, report) = convert(&model, &samples[..], &Recipe::default(), 1, &quiet).unwrap();
     assert_eq!(converted.subgraphs[2], model.subgraphs[2]);
     assert!(report.warnings[0].contains("\"inner\" enters subgraph 2"));
+    // With samples of its own, it is converted too.
+    let mut recipe = recipe(Mode::Int8Only, None, None);
+    recipe.subgraph = 2;
+    let inner = &model.subgraphs[2];
+    let sample = inner.inputs.iter().map(|&id| {
+        let values = inner[id].shape.iter().product();
+        [0.5f32, -1.0]
+            .iter()
+            .cycle()
+            .take(values)
+            .flat_map(|v| v.to_ne_bytes())
+            .collect()
+    });
+    let samples = [sample.collect::<Vec<Vec<u8>>>()];
+    let (converted, report) = convert(&converted, &samples[..], &recipe, 1, &quiet).unwrap();
+    assert_eq!((report.quantized, report.ops), (3, 3));
+    let tensors = &converted.subgraphs[2].tensors;
+    assert!(tensors.iter().all(|t| t.dtype != DType::F32));
 }

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use bantam_converter::{Recipe, convert};
 use bantam_model::cpu::{Options, Plan, RunError, Runner};
 use bantam_model::{DType, Model, Node, Subgraph, Tensor, TensorId};
 use bantam_tests::cases;
@@ -50,6 +51,16 @@ fn use_up(bytes: Vec<u8>) -> bool {
     true
 }
 
+/// What `try_out` makes of `broken`; one that panics is kept in a file.
+fn survive(name: &str, broken: &[u8], try_out: impl Fn(Vec<u8>) -> bool) -> bool {
+    let attempt = std::panic::AssertUnwindSafe(|| try_out(broken.to_vec()));
+    std::panic::catch_unwind(attempt).unwrap_or_else(|_| {
+        let path = std::env::temp_dir().join("bantam-hostile.tflite");
+        std::fs::write(&path, broken).unwrap();
+        panic!("a mutation of {name} panics; it is in {}", path.display());
+    })
+}
+
 #[test]
 fn truncated_models_are_errors() {
     for case in cases().expect("the test data").iter().step_by(7) {
@@ -88,25 +99,72 @@ fn mutated_models_do_no_harm() {
                     }
                 }
             }
-            let outcome = std::panic::catch_unwind(|| use_up(broken.clone()));
-            match outcome {
-                Ok(true) => run += 1,
-                Ok(false) => refused += 1,
-                Err(_) => {
-                    let path = std::env::temp_dir().join("bantam-hostile.tflite");
-                    std::fs::write(&path, &broken).unwrap();
-                    panic!(
-                        "a mutation of {} panics; it is in {}",
-                        case.name,
-                        path.display()
-                    );
-                }
+            match survive(&case.name, &broken, use_up) {
+                true => run += 1,
+                false => refused += 1,
             }
         }
     }
     assert!(
         run > 100 && refused > 100,
         "{run} ran and {refused} were refused"
+    );
+}
+
+/// Runs and converts `bytes` as far as that goes; whether it was converted.
+fn convert_up(bytes: Vec<u8>, inputs: &[Vec<u8>]) -> bool {
+    let Ok(model) = Model::read(bytes.into()) else {
+        return false;
+    };
+    let Ok(plan) = plan(&model) else {
+        return false;
+    };
+    let mut runner = Runner::new(Arc::new(plan)).expect("the plan fits memory");
+    for (index, input) in inputs.iter().enumerate() {
+        if runner.set_input(index, input).is_err() {
+            return false;
+        }
+    }
+    if runner.run().is_err() {
+        return false;
+    }
+    let sample = [inputs.to_vec()];
+    let quiet = |_: usize, _: usize| {};
+    let Ok((converted, _)) = convert(&model, &sample[..], &Recipe::default(), 1, &quiet) else {
+        return false;
+    };
+    let plan = Plan::new(&converted, &Options::default()).expect("what was converted can be run");
+    drop(Runner::new(Arc::new(plan)).expect("the plan fits memory"));
+    true
+}
+
+#[test]
+fn mutated_subgraphs_are_converted_or_refused() {
+    let with_bodies = |name: &str| {
+        let families = ["while/", "if/", "stablehlo_composite/", "variable/"];
+        families.iter().any(|family| name.starts_with(family))
+    };
+    let (mut converted, mut refused) = (0, 0);
+    for case in cases().expect("the test data") {
+        if !with_bodies(&case.name) {
+            continue;
+        }
+        let bytes = std::fs::read(&case.model).unwrap();
+        let inputs: Vec<Vec<u8>> = case.inputs.iter().map(|i| i.bytes.clone()).collect();
+        let mut random = Random(bytes.len() as u64 | 1);
+        for _ in 0..200 {
+            let mut broken = bytes.clone();
+            let at = random.below(broken.len());
+            broken[at] = random.next() as u8 % 8;
+            match survive(&case.name, &broken, |bytes| convert_up(bytes, &inputs)) {
+                true => converted += 1,
+                false => refused += 1,
+            }
+        }
+    }
+    assert!(
+        converted > 100 && refused > 100,
+        "{converted} converted and {refused} refused"
     );
 }
 
@@ -139,6 +197,7 @@ fn plan(model: &Model) -> Result<Plan, RunError> {
         model,
         &Options {
             memory_limit: MEMORY_LIMIT,
+            call_limit: CALL_LIMIT,
             ..Options::default()
         },
     )

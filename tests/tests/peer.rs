@@ -167,6 +167,7 @@ fn converted_cases() -> Vec<Trial> {
         mode: Mode::Int8,
         input_type: Some(IoType::I8),
         output_type: Some(IoType::I8),
+        ..Recipe::default()
     };
     let mut trials = Vec::new();
     for case in cases().unwrap() {

@@ -194,19 +194,20 @@ impl<'a> Boundary<'a> {
         }
     }
 
-    /// Makes a group float that the subgraphs do not compute or use in integers; whether there was
+    /// Makes groups float that the subgraphs do not compute or use in integers; whether there was
     /// one.
     fn refuse_what_is_float(&mut self, verdicts: &HashMap<usize, Vec<Verdict>>) -> bool {
+        let mut changed = false;
         for index in 0..self.groups.len() {
             if self.groups[index].float.is_some() {
                 continue;
             }
             if let Some(reason) = self.float_reason(&self.groups[index], verdicts) {
                 self.groups[index].float = Some(reason);
-                return true;
+                changed = true;
             }
         }
-        false
+        changed
     }
 
     fn float_reason(

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::RunError;
 use super::arena::ALIGNMENT;
 use super::kernel::{Event, Place, Run};
 use super::plan::{Options, Plan, Planner};
@@ -15,9 +16,9 @@ use crate::tensor::{Bytes, DType, Shape};
 /// How deep subgraphs may call each other; each level takes some of the thread's stack.
 const MAX_DEPTH: usize = 32;
 
-/// How many plans of subgraphs a model may need: one for each that is called, and for each set of
-/// operand types and shapes.
-const MAX_BODIES: usize = 1024;
+/// How many plans of subgraphs a model may need: one for each that is run, and for each set of
+/// operand types, shapes and known values.
+const MAX_BODIES: usize = 1 << 14;
 
 /// What the plans of a model's subgraphs have in common while they are made.
 pub(crate) struct Context<'a> {
@@ -29,6 +30,8 @@ pub(crate) struct Context<'a> {
     /// The plans of each subgraph.
     known: HashMap<usize, Vec<Known>>,
     planned: usize,
+    /// About as many bytes as the plans take of subgraphs that have more than one.
+    repeated: usize,
     variables: Vec<Variable>,
     /// Which variable has a name.
     names: HashMap<(String, String), usize>,
@@ -63,6 +66,7 @@ impl<'a> Context<'a> {
             open: vec![options.subgraph],
             known: HashMap::new(),
             planned: 0,
+            repeated: 0,
             variables: Vec::new(),
             names: HashMap::new(),
             once: HashMap::new(),
@@ -151,23 +155,32 @@ impl<'a> Context<'a> {
             )));
         }
         self.open.push(number);
-        let options = self.options.clone();
-        let plan = Planner::new(number, &options, self)
-            .and_then(|mut planner| {
-                planner.bind(&given)?;
-                planner.plan()
-            })
-            .map_err(|source| OpError::Subgraph {
-                subgraph: number,
-                source: Box::new(source),
-            });
+        let plan = self.plan(number, &given);
         self.open.pop();
-        let plan = Arc::new(plan?);
+        let plan = Arc::new(plan.map_err(|source| OpError::Subgraph {
+            subgraph: number,
+            source: Box::new(source),
+        })?);
         self.known.entry(number).or_default().push(Known {
             operands: given,
             plan: Arc::clone(&plan),
         });
         Ok(plan)
+    }
+
+    fn plan(&mut self, number: usize, given: &[Value]) -> Result<Plan, RunError> {
+        if self.known.contains_key(&number) {
+            let more = size(&self.model.subgraphs[number]);
+            self.repeated = self.repeated.saturating_add(more);
+            let (needed, limit) = (self.repeated, self.options.memory_limit);
+            if needed > limit {
+                return Err(RunError::Memory { needed, limit });
+            }
+        }
+        let options = self.options.clone();
+        let mut planner = Planner::new(number, &options, self)?;
+        planner.bind(given)?;
+        planner.plan()
     }
 
     fn handle(&mut self, container: &str, name: &str) -> State {
@@ -274,6 +287,13 @@ impl<'a> Context<'a> {
         self.state_len = end.next_multiple_of(ALIGNMENT);
         Ok(start..end)
     }
+}
+
+/// About as many bytes as a plan of `subgraph` takes: constants may be packed anew for kernels.
+fn size(subgraph: &Subgraph) -> usize {
+    let constants = subgraph.tensors.iter().filter_map(|t| t.data.as_ref());
+    let constants: usize = constants.map(|data| data.len()).sum();
+    constants + size_of_val(&subgraph.tensors[..]) + size_of_val(&subgraph.nodes[..])
 }
 
 /// Whether a body returns its input `index` as it is.

@@ -62,7 +62,7 @@ mod tests {
     use super::*;
     use crate::cpu::Options;
     use crate::graph::Subgraph;
-    use crate::ops::{Op, Tanh};
+    use crate::ops::{Activation, Concatenation, Op, Tanh};
     use crate::tensor::DType;
     use crate::testing::{chain, plan, runner, subgraph, tensor};
 
@@ -96,6 +96,27 @@ mod tests {
         assert_eq!(plan.bodies().len(), 30);
         let mut runner = crate::cpu::Runner::new(plan.into()).unwrap();
         assert!(runner.run().is_err());
+    }
+
+    /// Each level runs the next one for operands of two shapes.
+    #[test]
+    fn many_plans_of_one_subgraph_are_limited_by_memory() {
+        let concat = Concatenation { axis: 0, activation: Activation::None };
+        let level = |to: u32| {
+            let call = || Op::from(Call { subgraph: to });
+            let nodes: Vec<(Op, &[u32], &[u32])> = vec![
+                (call(), &[0], &[1]),
+                (concat.clone().into(), &[0, 0], &[2]),
+                (call(), &[2], &[3]),
+            ];
+            subgraph(vec![tensor(DType::F32, [1]); 4], &[0], &[1], nodes)
+        };
+        let mut subgraphs: Vec<Subgraph> = (0..12).map(|l| level(l + 1)).collect();
+        subgraphs.push(subgraph(vec![tensor(DType::F32, [1])], &[0], &[0], Vec::new()));
+        assert!(plan(subgraphs.clone(), &Options::default()).is_ok());
+        let options = Options { memory_limit: 100_000, ..Options::default() };
+        let error = plan(subgraphs, &options).unwrap_err();
+        assert!(chain(&error).contains("more than the limit of 100000"), "{}", chain(&error));
     }
 
     #[test]
