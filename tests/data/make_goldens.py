@@ -23,7 +23,7 @@ KERNELS = {
 
 
 def run(model, feeds, kernels, runs=1):
-    """(outputs of all runs, None) or (None, why), from a child process: LiteRT can abort."""
+    """(outputs, None) or (None, why), from a child process: LiteRT can abort."""
     with tempfile.TemporaryDirectory() as d:
         pid = os.fork()
         if pid == 0:
@@ -33,12 +33,11 @@ def run(model, feeds, kernels, runs=1):
             try:
                 i = Interpreter(model_content=model, experimental_op_resolver_type=KERNELS[kernels], num_threads=1)
                 i.allocate_tensors()
-                out = []
+                for detail, feed in zip(i.get_input_details(), feeds, strict=True):
+                    i.set_tensor(detail["index"], feed)
                 for _ in range(runs):
-                    for detail, feed in zip(i.get_input_details(), feeds, strict=True):
-                        i.set_tensor(detail["index"], feed)
                     i.invoke()
-                    out += [i.get_tensor(o["index"]) for o in i.get_output_details()]
+                out = [i.get_tensor(o["index"]) for o in i.get_output_details()]
                 np.savez(f"{d}/out.npz", *out)
                 os._exit(0)
             except Exception as e:
@@ -54,7 +53,7 @@ def run(model, feeds, kernels, runs=1):
 
 def shapes(case):
     for kernels in ("opt", "ref"):
-        out, why = run(case.model([[]] * len(case.outputs), zero_bias=True), case.feeds, kernels)
+        out, why = run(case.model([[]] * len(case.outputs), zero_bias=True), case.feeds, kernels, case.runs)
         if out is not None:
             return [o.shape for o in out]
     raise RuntimeError(f"{case.name}: {why}")
@@ -67,7 +66,7 @@ def make(case):
     for k, feed in enumerate(case.feeds):
         arrays[f"in{k}"] = feed
     if case.runs > 1:
-        arrays["runs"] = np.int64(case.runs)
+        arrays["runs"] = np.asarray([case.runs], np.uint8)
     for kernels in KERNELS:
         out, why = run(asked, case.feeds, kernels, case.runs)
         if out is None:

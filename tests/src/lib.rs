@@ -27,10 +27,9 @@ pub struct Case {
     pub model: PathBuf,
     /// The inputs, in the model's order.
     pub inputs: Vec<Array>,
-    /// How often the model runs on them, one run after the other.
+    /// How often the model is run before its outputs are taken.
     pub runs: usize,
-    /// The outputs of LiteRT's reference kernels, those of all runs; empty where they refuse the
-    /// model.
+    /// The outputs of LiteRT's reference kernels; empty where they refuse the model.
     pub reference: Vec<Array>,
     /// The outputs of its optimized kernels.
     pub optimized: Vec<Array>,
@@ -74,10 +73,9 @@ pub fn cases() -> Result<Vec<Case>, Box<dyn Error>> {
                     family.file_name().unwrap_or_default().to_string_lossy()
                 ),
                 inputs: list("in"),
-                runs: match arrays.get(&format!("{stem}/runs")) {
-                    Some(runs) => i64::from_ne_bytes(runs.bytes.as_slice().try_into()?) as usize,
-                    None => 1,
-                },
+                runs: arrays
+                    .get(&format!("{stem}/runs"))
+                    .map_or(1, |runs| usize::from(runs.bytes[0])),
                 reference: list("ref"),
                 optimized: list("opt"),
                 xnnpack: list("xnn"),

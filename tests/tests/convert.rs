@@ -231,7 +231,7 @@ fn both_sides_of_a_boundary_have_the_same_parameters() {
 
 #[test]
 fn variables_stay_float_and_their_operators_are_named() {
-    let (model, samples) = control_case("variable_running_sum_f32");
+    let (model, samples) = control_case("variable_running_sum_1_runs_f32");
     let (converted, report) = convert(
         &model,
         &samples[..],

@@ -33,19 +33,23 @@ fn run(case: &Case, numerics: Numerics, threads: usize) -> Result<Vec<(DType, Ar
             .set_input(index, &input.bytes)
             .map_err(|e| e.to_string())?;
     }
-    let mut results = Vec::new();
     for _ in 0..case.runs {
         runner.run().map_err(|e| e.to_string())?;
-        for (index, &id) in runner.plan().outputs().iter().enumerate() {
-            let value = runner.plan().value(id);
-            let array = Array {
-                shape: value.shape.clone(),
-                bytes: runner.output(index).to_vec(),
-            };
-            results.push((value.dtype, array));
-        }
     }
-    Ok(results)
+    let outputs = runner.plan().outputs().iter().enumerate();
+    Ok(outputs
+        .map(|(index, &id)| {
+            let value = runner.plan().value(id);
+            let bytes = runner.output(index).to_vec();
+            (
+                value.dtype,
+                Array {
+                    shape: value.shape.clone(),
+                    bytes,
+                },
+            )
+        })
+        .collect())
 }
 
 fn integers(dtype: DType, bytes: &[u8]) -> Vec<i64> {

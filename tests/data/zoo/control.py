@@ -113,10 +113,10 @@ def composites(zoo):
             decompositionSubgraphIndex=1, compositeAttributes=np.frombuffer(b"\0\0", np.uint8))
 
 
-def variables(zoo):
+def variables(zoo, runs):
     """A running sum that CALL_ONCE starts, and a second variable that only the first run reads as it was made."""
-    case = zoo.case("variable", "running_sum", "float32")
-    case.runs = 4
+    case = zoo.case("variable", f"running_sum_{runs}_runs", "float32")
+    case.runs = runs
     init = case.subgraph("init")
     for name, value in (("sum", [1, 2, 3]), ("last", [7, 8, 9])):
         handle = init.handle(name)
@@ -160,5 +160,6 @@ def cases(zoo):
         quantized_loop(zoo, dtype)
     branches(zoo)
     composites(zoo)
-    variables(zoo)
+    for runs in (1, 4):
+        variables(zoo, runs)
     variable_in_loop(zoo)

@@ -99,7 +99,7 @@ class Graph:
 
 
 class Case(Graph):
-    """One model with the inputs to run it on. Random numbers depend on the name alone."""
+    """One model with the inputs to run it on, `runs` times. Random numbers depend on the name alone."""
 
     def __init__(self, family, name):
         super().__init__(name)
