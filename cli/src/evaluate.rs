@@ -133,8 +133,8 @@ pub fn predict(
                 .set_input(input, tensor)
                 .map_err(|error| error::run(path, &error))?;
         }
-        let start = Instant::now();
         session.reset_variables();
+        let start = Instant::now();
         let run = session.run();
         run.map_err(|error| error::run(path, &error))?;
         outputs.time += start.elapsed();
