@@ -220,8 +220,10 @@ pub fn predict(
                 .set_input(input, tensor)
                 .map_err(|error| error::run(path, &error))?;
         }
+        session.reset_variables();
         let start = Instant::now();
-        session.run();
+        let run = session.run();
+        run.map_err(|error| error::run(path, &error))?;
         outputs.time += start.elapsed();
         outputs
             .values

@@ -52,6 +52,8 @@ pub struct Options {
     pub threads: usize,
     /// New shapes for the model's inputs, in order; `None` keeps the file's.
     pub input_shapes: Vec<Option<Shape>>,
+    /// The subgraph to run; signatures name others than the first.
+    pub subgraph: usize,
 }
 
 impl Default for Options {
@@ -61,6 +63,7 @@ impl Default for Options {
             numerics: Numerics::default(),
             threads: 1,
             input_shapes: Vec::new(),
+            subgraph: 0,
         }
     }
 }
@@ -137,6 +140,7 @@ impl Session {
                 numerics: options.numerics,
                 threads: options.threads,
                 input_shapes: options.input_shapes.clone(),
+                subgraph: options.subgraph,
                 ..cpu::Options::default()
             },
         )?;
@@ -145,7 +149,7 @@ impl Session {
                 .map(|&id| {
                     let value = plan.value(id);
                     TensorInfo {
-                        name: model.subgraphs[0][id].name.clone(),
+                        name: model.subgraphs[options.subgraph][id].name.clone(),
                         dtype: value.dtype,
                         shape: value.shape.clone(),
                         quantization: value.quantization.clone(),
@@ -158,7 +162,7 @@ impl Session {
             outputs: infos(plan.outputs()),
             placement: Placement {
                 driver: options.driver.clone(),
-                ops: plan.nodes().count(),
+                ops: plan.nodes().count() + nested(&plan),
                 delegated: 0,
             },
             runner: Runner::new(Arc::new(plan))?,
@@ -187,19 +191,38 @@ impl Session {
     }
 
     /// Runs the model once.
-    pub fn run(&mut self) {
-        self.runner.run();
+    ///
+    /// # Errors
+    ///
+    /// A loop of the model takes more rounds than a run may.
+    pub fn run(&mut self) -> Result<(), RunError> {
+        self.runner.run()
     }
 
-    /// The same, calling `observe` with each operator's place in the subgraph and its time.
-    pub fn run_timed(&mut self, observe: impl FnMut(usize, Duration) + Send) {
-        self.runner.run_timed(observe);
+    /// The same, calling `observe` with a subgraph, an operator's place in it, and its time. That of
+    /// an operator that runs subgraphs includes that of their operators, which come before it.
+    pub fn run_timed(
+        &mut self,
+        observe: impl FnMut(usize, usize, Duration) + Send,
+    ) -> Result<(), RunError> {
+        self.runner.run_timed(observe)
+    }
+
+    /// Forgets what earlier runs left in variables: the next one starts as the first did.
+    pub fn reset_variables(&mut self) {
+        self.runner.reset_variables();
     }
 
     /// The bytes of output `index` as the last run left them; empty if there is no such output.
     pub fn output(&self, index: usize) -> &[u8] {
         self.runner.output(index)
     }
+}
+
+/// The operators that run in subgraphs which others run.
+fn nested(plan: &Plan) -> usize {
+    let bodies = plan.bodies();
+    bodies.iter().map(|body| body.nodes().count()).sum()
 }
 
 #[cfg(test)]
@@ -233,7 +256,7 @@ mod tests {
         assert_eq!(session.placement().to_string(), "cpu: 1 op on the CPU path");
         let bytes: Vec<u8> = (0..24).collect();
         session.set_input(0, &bytes).unwrap();
-        session.run();
+        session.run().unwrap();
         assert_eq!(session.output(0), bytes);
         assert_eq!(session.output(1), []);
         assert!(session.set_input(0, &bytes[1..]).is_err());

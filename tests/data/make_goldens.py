@@ -12,7 +12,7 @@ import tempfile
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
-from zoo import elementwise, movement, products, writer
+from zoo import control, elementwise, movement, products, writer
 
 OPS = pathlib.Path(__file__).resolve().parent / "ops"
 KERNELS = {
@@ -22,7 +22,7 @@ KERNELS = {
 }
 
 
-def run(model, feeds, kernels):
+def run(model, feeds, kernels, runs=1):
     """(outputs, None) or (None, why), from a child process: LiteRT can abort."""
     with tempfile.TemporaryDirectory() as d:
         pid = os.fork()
@@ -35,7 +35,8 @@ def run(model, feeds, kernels):
                 i.allocate_tensors()
                 for detail, feed in zip(i.get_input_details(), feeds, strict=True):
                     i.set_tensor(detail["index"], feed)
-                i.invoke()
+                for _ in range(runs):
+                    i.invoke()
                 out = [i.get_tensor(o["index"]) for o in i.get_output_details()]
                 np.savez(f"{d}/out.npz", *out)
                 os._exit(0)
@@ -52,7 +53,7 @@ def run(model, feeds, kernels):
 
 def shapes(case):
     for kernels in ("opt", "ref"):
-        out, why = run(case.model([[]] * len(case.outputs), zero_bias=True), case.feeds, kernels)
+        out, why = run(case.model([[]] * len(case.outputs), zero_bias=True), case.feeds, kernels, case.runs)
         if out is not None:
             return [o.shape for o in out]
     raise RuntimeError(f"{case.name}: {why}")
@@ -64,8 +65,10 @@ def make(case):
     asked = case.model(inferred, zero_bias=True)
     for k, feed in enumerate(case.feeds):
         arrays[f"in{k}"] = feed
+    if case.runs > 1:
+        arrays["runs"] = np.asarray([case.runs], np.uint8)
     for kernels in KERNELS:
-        out, why = run(asked, case.feeds, kernels)
+        out, why = run(asked, case.feeds, kernels, case.runs)
         if out is None:
             print(f"{case.name}: no {kernels}: {why}")
             continue
@@ -97,7 +100,7 @@ def report():
 
 def main(wanted):
     zoo, failed = writer.Zoo(), 0
-    for module in (elementwise, products, movement):
+    for module in (elementwise, products, movement, control):
         module.cases(zoo)
     for family in sorted({c.family for c in zoo.cases}):
         if wanted and family not in wanted:

@@ -27,6 +27,8 @@ pub struct Case {
     pub model: PathBuf,
     /// The inputs, in the model's order.
     pub inputs: Vec<Array>,
+    /// How often the model is run before its outputs are taken.
+    pub runs: usize,
     /// The outputs of LiteRT's reference kernels; empty where they refuse the model.
     pub reference: Vec<Array>,
     /// The outputs of its optimized kernels.
@@ -71,6 +73,9 @@ pub fn cases() -> Result<Vec<Case>, Box<dyn Error>> {
                     family.file_name().unwrap_or_default().to_string_lossy()
                 ),
                 inputs: list("in"),
+                runs: arrays
+                    .get(&format!("{stem}/runs"))
+                    .map_or(1, |runs| usize::from(runs.bytes[0])),
                 reference: list("ref"),
                 optimized: list("opt"),
                 xnnpack: list("xnn"),

@@ -33,7 +33,9 @@ fn run(case: &Case, numerics: Numerics, threads: usize) -> Result<Vec<(DType, Ar
             .set_input(index, &input.bytes)
             .map_err(|e| e.to_string())?;
     }
-    runner.run();
+    for _ in 0..case.runs {
+        runner.run().map_err(|e| e.to_string())?;
+    }
     let outputs = runner.plan().outputs().iter().enumerate();
     Ok(outputs
         .map(|(index, &id)| {

@@ -67,7 +67,7 @@ fn run(trial: &Trial, numerics: Numerics) -> Vec<(DType, Array)> {
     for (index, input) in trial.inputs.iter().enumerate() {
         runner.set_input(index, input).unwrap();
     }
-    runner.run();
+    runner.run().unwrap();
     let outputs = runner.plan().outputs().iter().enumerate();
     outputs
         .map(|(index, &id)| {

@@ -9,7 +9,7 @@ use std::path::Path;
 use flatbuffers::{FlatBufferBuilder, Push, PushAlignment, WIPOffset};
 
 use crate::graph::{Model, Node, SignatureDef, Subgraph, TensorId};
-use crate::ops::{Numerics, Op, Signature, Value};
+use crate::ops::{Op, Signature, Value};
 use crate::quant::Quantization;
 use crate::schema::tfl;
 use crate::tensor::{Bytes, Tensor};
@@ -263,8 +263,8 @@ pub fn version(subgraph: &Subgraph, node: &Node) -> i32 {
             operator.version(&Signature {
                 inputs: node.inputs.iter().map(|i| i.map(value)).collect(),
                 outputs: node.outputs.iter().copied().map(value).collect(),
-                numerics: Numerics::default(),
                 threads: 1,
+                ..Signature::default()
             })
         }),
     }

@@ -1,10 +1,13 @@
 //! From a subgraph to steps that only have to be run: shapes, kernels, constants, memory.
 
 use std::ops::Range;
+use std::sync::Arc;
+use std::time::Instant;
 
 use super::RunError;
 use super::arena::{self, ALIGNMENT, AlignedBytes, Request};
-use super::kernel::{Kernel, Place, Run};
+use super::control::Context;
+use super::kernel::{Budget, Event, Kernel, Place, Run, Shared};
 use crate::graph::{Model, Node, Subgraph, TensorId};
 use crate::ops::{Numerics, Signature, Value};
 use crate::tensor::{Bytes, DType, Shape, Tensor};
@@ -18,8 +21,14 @@ pub struct Options {
     pub threads: usize,
     /// New shapes for the model's inputs, in order; `None` keeps the file's.
     pub input_shapes: Vec<Option<Shape>>,
+    /// The subgraph to run; [`SignatureDef`](crate::SignatureDef)s name those that are made for it.
+    pub subgraph: usize,
     /// The most bytes that tensors may take.
     pub memory_limit: usize,
+    /// How often one run may run subgraphs: rounds of loops (each counts its condition and its
+    /// body), branches and compositions. What exceeds it ends with [`RunError::Endless`]. The
+    /// default, 100 million, is some seconds of the smallest bodies.
+    pub call_limit: u64,
     /// Keep every tensor until the end of a run, so that each can be looked at.
     pub keep_all: bool,
 }
@@ -30,7 +39,9 @@ impl Default for Options {
             numerics: Numerics::default(),
             threads: 1,
             input_shapes: Vec::new(),
+            subgraph: 0,
             memory_limit: 4 << 30,
+            call_limit: 100_000_000,
             keep_all: false,
         }
     }
@@ -44,6 +55,8 @@ pub(crate) struct Step {
     pub kernel: Kernel,
     pub inputs: Vec<Option<usize>>,
     pub outputs: Vec<usize>,
+    /// The subgraphs that it runs.
+    pub bodies: Vec<Arc<Plan>>,
 }
 
 /// A planned subgraph: immutable, so that many [`Runner`](super::Runner)s can share it.
@@ -56,17 +69,47 @@ pub struct Plan {
     pub(crate) outputs: Vec<TensorId>,
     pub(crate) arena_len: usize,
     pub(crate) scratch_len: usize,
+    /// Bytes that keep their content between runs.
+    pub(crate) state_len: usize,
     pub(crate) threads: usize,
+    pub(crate) call_limit: u64,
+    pub(crate) subgraph: usize,
 }
 
 impl Plan {
-    /// Plans the first subgraph of `model`.
+    /// Plans a subgraph of `model`, the first if the options do not say another, and those that
+    /// it runs.
     pub fn new(model: &Model, options: &Options) -> Result<Self, RunError> {
-        let subgraph = model
-            .subgraphs
-            .first()
-            .ok_or_else(|| RunError::Graph("the model has no subgraph".into()))?;
-        Planner::new(subgraph, options)?.plan()
+        let mut context = Context::new(model, options);
+        let mut planner = Planner::new(options.subgraph, options, &mut context)?;
+        planner.resize_inputs()?;
+        let plan = planner.plan()?;
+        Ok(Self {
+            state_len: context.state_len,
+            ..plan
+        })
+    }
+
+    /// The number of the subgraph that this is a plan of.
+    pub fn subgraph(&self) -> usize {
+        self.subgraph
+    }
+
+    /// The plans of all subgraphs that operators run, directly or in other subgraphs; one subgraph
+    /// has several where its operands differ in type or shape.
+    pub fn bodies(&self) -> Vec<&Self> {
+        let mut bodies = Vec::new();
+        self.collect_bodies(&mut bodies);
+        bodies
+    }
+
+    fn collect_bodies<'a>(&'a self, bodies: &mut Vec<&'a Self>) {
+        for body in self.steps.iter().flat_map(|step| &step.bodies) {
+            if !bodies.iter().any(|&known| std::ptr::eq(known, &**body)) {
+                bodies.push(body);
+                body.collect_bodies(bodies);
+            }
+        }
     }
 
     /// The type, shape and quantization of `tensor`, with the shape it has in this plan.
@@ -89,33 +132,104 @@ impl Plan {
         self.arena_len + self.scratch_len
     }
 
+    /// Runs all steps in order, until the run has no calls left.
+    pub(super) fn execute(&self, arena: &mut [u8], scratch: &mut [u8], shared: &mut Shared<'_>) {
+        for step in &self.steps {
+            let start = shared.observer.is_some().then(Instant::now);
+            step.kernel.run(&mut Run {
+                arena,
+                scratch,
+                places: &self.places,
+                inputs: &step.inputs,
+                outputs: &step.outputs,
+                shared: shared.reborrow(),
+                threads: self.threads,
+            });
+            if shared.budget.is_exhausted() {
+                return;
+            }
+            if let (Some(observe), Some(start)) = (&mut shared.observer, start) {
+                observe(&Event::Ran {
+                    plan: self,
+                    step,
+                    arena,
+                    start,
+                });
+            }
+        }
+    }
+
     /// The operators that run, by their place in the subgraph; the others are constants.
     pub fn nodes(&self) -> impl Iterator<Item = usize> + '_ {
         self.steps.iter().map(|step| step.node)
     }
 }
 
-struct Planner<'a> {
-    subgraph: &'a Subgraph,
+/// Plans one subgraph.
+pub(super) struct Planner<'a, 'm> {
+    number: usize,
+    subgraph: &'m Subgraph,
     options: &'a Options,
+    context: &'a mut Context<'m>,
     values: Vec<Value>,
     /// Whether the value is there when the next operator runs.
     known: Vec<bool>,
     steps: Vec<Step>,
 }
 
-impl<'a> Planner<'a> {
-    fn new(subgraph: &'a Subgraph, options: &'a Options) -> Result<Self, RunError> {
-        let values = subgraph.tensors.iter().map(value).collect();
-        let mut planner = Self {
+impl<'a, 'm> Planner<'a, 'm> {
+    pub fn new(
+        number: usize,
+        options: &'a Options,
+        context: &'a mut Context<'m>,
+    ) -> Result<Self, RunError> {
+        let subgraphs = &context.model.subgraphs;
+        let subgraph = subgraphs.get(number).ok_or_else(|| {
+            RunError::Graph(match subgraphs.len() {
+                0 => "the model has no subgraph".into(),
+                count => format!("the model has {count} subgraphs and none of number {number}"),
+            })
+        })?;
+        Ok(Self {
+            number,
             subgraph,
             options,
-            values,
+            context,
+            values: subgraph.tensors.iter().map(value).collect(),
             known: subgraph.tensors.iter().map(Tensor::is_constant).collect(),
             steps: Vec::new(),
-        };
-        planner.resize_inputs()?;
-        Ok(planner)
+        })
+    }
+
+    /// Gives the inputs the shapes of an operator's `operands`, and their values where those are
+    /// known.
+    pub fn bind(&mut self, operands: &[Value]) -> Result<(), RunError> {
+        let inputs = &self.subgraph.inputs;
+        if operands.len() != inputs.len() {
+            return Err(RunError::Graph(format!(
+                "it has {} inputs and is given {} operands",
+                inputs.len(),
+                operands.len()
+            )));
+        }
+        for (index, (&input, operand)) in inputs.iter().zip(operands).enumerate() {
+            let value = &mut self.values[input.index()];
+            if value.dtype != operand.dtype {
+                return Err(RunError::Graph(format!(
+                    "input {index} is {} and the operand {}",
+                    value.dtype, operand.dtype
+                )));
+            }
+            if self.known[input.index()] {
+                return Err(RunError::Graph(format!(
+                    "input {index} is a constant, or an input twice"
+                )));
+            }
+            value.shape.clone_from(&operand.shape);
+            value.data.clone_from(&operand.data);
+            self.known[input.index()] = true;
+        }
+        Ok(())
     }
 
     fn resize_inputs(&mut self) -> Result<(), RunError> {
@@ -143,7 +257,7 @@ impl<'a> Planner<'a> {
         Ok(())
     }
 
-    fn plan(mut self) -> Result<Plan, RunError> {
+    pub fn plan(mut self) -> Result<Plan, RunError> {
         for index in 0..self.subgraph.nodes.len() {
             self.step(index)?;
         }
@@ -176,7 +290,10 @@ impl<'a> Planner<'a> {
             outputs: self.subgraph.outputs.clone(),
             arena_len,
             scratch_len,
+            state_len: 0,
             threads: self.options.threads.max(1),
+            call_limit: self.options.call_limit,
+            subgraph: self.number,
         })
     }
 
@@ -209,6 +326,7 @@ impl<'a> Planner<'a> {
             }
         }
         let mut io = self.signature(node);
+        self.context.resolve(operator, node, &mut io).map_err(at)?;
         let shapes = operator.infer_shapes(&io).map_err(at)?;
         if shapes.len() != node.outputs.len() {
             return Err(RunError::Graph(format!(
@@ -238,6 +356,7 @@ impl<'a> Planner<'a> {
                     limit: self.options.memory_limit,
                 });
             }
+            value.data = io.outputs[slot].data.take();
             io.outputs[slot].shape.clone_from(&shape);
             value.shape = shape;
             self.known[output.index()] = true;
@@ -246,10 +365,12 @@ impl<'a> Planner<'a> {
             self.values[output.index()].data = Some(Bytes::from(data));
             return Ok(());
         }
-        if node
-            .outputs
-            .iter()
-            .all(|output| self.values[output.index()].is_empty())
+        let has_effects = io.state.is_some() || !io.bodies.is_empty();
+        if !has_effects
+            && node
+                .outputs
+                .iter()
+                .all(|output| self.values[output.index()].is_empty())
         {
             return Ok(());
         }
@@ -258,13 +379,14 @@ impl<'a> Planner<'a> {
             kernel: operator.prepare(&io).map_err(at)?,
             inputs: node.inputs.iter().map(|i| i.map(TensorId::index)).collect(),
             outputs: node.outputs.iter().map(|o| o.index()).collect(),
+            bodies: io.bodies,
         };
         let constant = node
             .inputs
             .iter()
             .flatten()
             .all(|i| self.values[i.index()].data.is_some());
-        if constant && !node.outputs.is_empty() {
+        if constant && !has_effects && !node.outputs.is_empty() {
             self.compute(&step)
         } else {
             self.steps.push(step);
@@ -286,6 +408,7 @@ impl<'a> Planner<'a> {
                 .collect(),
             numerics: self.options.numerics,
             threads: self.options.threads.max(1),
+            ..Signature::default()
         }
     }
 
@@ -312,6 +435,11 @@ impl<'a> Planner<'a> {
             places: &places,
             inputs: &step.inputs,
             outputs: &step.outputs,
+            shared: Shared {
+                state: &mut [],
+                budget: &mut Budget::new(0),
+                observer: None,
+            },
             threads: 1,
         });
         let arena = Bytes::new(arena);
@@ -363,8 +491,16 @@ impl<'a> Planner<'a> {
             let (first, last) = live[tensor].unwrap_or((from, to));
             live[tensor] = Some((first.min(from), last.max(to)));
         };
+        let unused = |input: TensorId| {
+            let used = self.steps.iter().flat_map(|step| &step.inputs).flatten();
+            !self.subgraph.outputs.contains(&input)
+                && !used.into_iter().any(|&i| i == input.index())
+        };
         for &input in &self.subgraph.inputs {
-            need(input.index(), 0, end);
+            // Nobody looks at an input of a body that the body does not use.
+            if !(self.context.is_body() && unused(input)) {
+                need(input.index(), 0, end);
+            }
         }
         for (index, step) in self.steps.iter().enumerate() {
             for &input in step.inputs.iter().flatten() {
