@@ -476,13 +476,16 @@ mod tests {
     }
 
     fn search(least: f64) -> Found {
-        let (model, samples) = (model(), samples());
+        search_in(&model(), least)
+    }
+
+    fn search_in(model: &Model, least: f64) -> Found {
+        let samples = samples();
         let recipe = Recipe::new(Mode::Int8);
         let quiet = |_: usize, _: usize| {};
-        let statistics = calibrate::calibrate(&model, &samples[..], &recipe, 1, &quiet).unwrap();
+        let statistics = calibrate::calibrate(model, &samples[..], &recipe, 1, &quiet).unwrap();
         let judge = |converted: &Model| -> Result<f64, ConvertError> {
-            let found =
-                crate::compare(&model, converted, &samples[..], Default::default(), &quiet)?;
+            let found = crate::compare(model, converted, &samples[..], Default::default(), &quiet)?;
             Ok(found.outputs[0].sqnr_db)
         };
         let goal = Goal {
@@ -490,16 +493,7 @@ mod tests {
             least,
             precision: Scheme::Float,
         };
-        find(
-            &model,
-            &statistics,
-            &recipe,
-            &goal,
-            &samples[..4],
-            2,
-            &quiet,
-        )
-        .unwrap()
+        find(model, &statistics, &recipe, &goal, &samples[..4], 2, &quiet).unwrap()
     }
 
     #[test]
@@ -530,5 +524,27 @@ mod tests {
         let found = search(1000.0);
         assert!(!found.holds);
         assert_eq!(found.kept.len(), 4);
+    }
+
+    #[test]
+    fn keeps_operators_of_the_subgraphs_that_are_run() {
+        let mut model = model();
+        let inner = model.subgraphs.remove(0);
+        let mut outer = Subgraph::default();
+        let mut add = |name: &str| outer.add_tensor(Tensor::new(name, DType::F32, [1, 8]));
+        let ids = ["x", "y"].map(&mut add);
+        let call = bantam_model::ops::Call { subgraph: 1 };
+        outer.nodes = vec![Node::new(call, &ids[..1], &ids[1..])];
+        (outer.inputs, outer.outputs) = (vec![ids[0]], vec![ids[1]]);
+        model.subgraphs = vec![outer, inner];
+        let found = search_in(&model, 1000.0);
+        let mut places: Vec<_> = found.kept.iter().map(|k| (k.subgraph, k.index)).collect();
+        places.sort_unstable();
+        assert_eq!(places, [(1, 0), (1, 1), (1, 2), (1, 3)]);
+        // "y" is also the name of the call's result.
+        let last = found.recipe.ops.iter().find(|e| e.index.is_some()).unwrap();
+        assert_eq!((last.subgraph, last.index), (Some(1), Some(3)));
+        assert!(found.curve[0].sqnr_db < found.curve.last().unwrap().sqnr_db);
+        assert_eq!(found.curve[0].share, 1.0);
     }
 }

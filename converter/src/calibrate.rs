@@ -490,4 +490,21 @@ mod tests {
         };
         assert_eq!(range.union(Range::EMPTY), range);
     }
+
+    #[test]
+    fn rounds_of_a_loop_are_one_sample() {
+        let need = Need {
+            samples: true,
+            ..Need::default()
+        };
+        let mut observed = Observation::NOTHING;
+        for (sample, value) in [(3, 1f32), (3, -2.0), (4, 5.0)] {
+            observed.add(sample, &value.to_ne_bytes(), need);
+        }
+        let ranges = observed.samples.iter();
+        let ranges: Vec<_> = ranges
+            .map(|s| (s.sample, s.range.min, s.range.max))
+            .collect();
+        assert_eq!(ranges, [(3, -2.0, 1.0), (4, 5.0, 5.0)]);
+    }
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use bantam_converter::samples::{InputSpec, Preprocess, Samples};
 use bantam_converter::{
-    CalibMethod, ConvertError, IoType, Mode, Part, Recipe, Statistics, calibrate, compare, convert,
-    quantize, samples,
+    CalibMethod, ConvertError, IoType, Mode, Part, Recipe, Statistics, calibrate, compare,
+    compare_subgraph, convert, quantize, samples,
 };
 use bantam_model::cpu::{Options, Plan, Runner};
 use bantam_model::ops::{Concatenation, Mul, Relu};
@@ -528,6 +528,107 @@ fn a_subgraph_that_a_signature_enters_keeps_its_types() {
     let samples = [sample.collect::<Vec<Vec<u8>>>()];
     let (converted, report) = convert(&converted, &samples[..], &recipe, 1, &quiet).unwrap();
     assert_eq!((report.quantized, report.ops), (3, 3));
+    let found = compare_subgraph(&model, &converted, 2, &samples[..], Numerics::Fast, &quiet);
+    assert!(found.unwrap().outputs[0].sqnr_db > 25.0);
     let tensors = &converted.subgraphs[2].tensors;
     assert!(tensors.iter().all(|t| t.dtype != DType::F32));
+}
+
+#[test]
+fn a_recipe_reaches_into_subgraphs() {
+    let (model, samples) = control_case("while_recurrent_6_rounds_f32");
+    let body = model.subgraphs[0]
+        .nodes
+        .iter()
+        .find_map(|n| n.op.bodies().pop());
+    let body = body.unwrap().subgraph as usize;
+    let converted = |text: &str| {
+        let recipe = Recipe::from_toml(text).unwrap();
+        convert(&model, &samples[..], &recipe, 1, &quiet).unwrap()
+    };
+    let reasons = |report: &bantam_converter::Report| -> Vec<(usize, String)> {
+        let kept = report.kept_float.iter();
+        kept.map(|k| (k.subgraph, k.reason.clone())).collect()
+    };
+    // What is handed over is float where the body computes it in float.
+    let text = format!("[[ops]]\nsubgraph = {body}\nop = 'TANH'\nmode = 'float'");
+    let (small, report) = converted(&text);
+    let [(0, outer), (inner, reason)] = &reasons(&report)[..] else {
+        panic!("{report:?}");
+    };
+    assert!(outer.contains("is not computed in int8"), "{outer}");
+    assert_eq!((*inner, &**reason), (body, "the recipe leaves it float"));
+    let found = compare(&model, &small, &samples[..], Numerics::Fast, &quiet).unwrap();
+    assert!(found.outputs[0].sqnr_db > 25.0);
+    // The same where the operator that runs it is float.
+    let (small, report) = converted("[[ops]]\nop = 'WHILE'\nmode = 'float'");
+    assert_eq!(
+        reasons(&report),
+        [(0, "the recipe leaves it float".to_owned())]
+    );
+    let inner = &small.subgraphs[body];
+    let ends = inner.inputs.iter().chain(&inner.outputs);
+    assert!(
+        ends.clone()
+            .all(|&id| !matches!(inner[id].dtype, DType::I8))
+    );
+    let found = compare(&model, &small, &samples[..], Numerics::Fast, &quiet).unwrap();
+    assert!(found.outputs[0].sqnr_db > 25.0);
+    let text = "[[ops]]\nsubgraph = 9\nmode = 'float'";
+    assert_eq!(
+        converted(text).1.warnings[0],
+        "entry 0 of the recipe fits no operator"
+    );
+}
+
+#[test]
+fn statistics_of_subgraphs_are_kept_and_merged() {
+    let (model, samples) = control_case("while_with_if_f32");
+    for method in METHODS {
+        let mut recipe = Recipe::default();
+        recipe.defaults.calib_method = Some(method);
+        let one = calibrate(&model, &samples[..], &recipe, 2, &quiet).unwrap();
+        let mut merged = Statistics::none(&model);
+        for shard in ["3/3", "1/3", "2/3"] {
+            let part = Part::new(&samples[..], shard.parse().unwrap());
+            let found = calibrate(&model, &part, &recipe, 1, &quiet).unwrap();
+            let text = found.to_json(&model);
+            merged.merge(Statistics::from_json(&text, &model).unwrap());
+        }
+        assert_eq!(merged, one, "{method:?}");
+        assert_eq!(merged.to_json(&model), one.to_json(&model), "{method:?}");
+        let (converted, report) = quantize(&model, &merged, &recipe).unwrap();
+        assert_eq!(report.kept_float, [], "{method:?}");
+        let (direct, _) = convert(&model, &samples[..], &recipe, 1, &quiet).unwrap();
+        assert_eq!(converted, direct, "{method:?}");
+    }
+    let statistics = calibrate(&model, &samples[..], &Recipe::default(), 1, &quiet).unwrap();
+    let text = statistics.to_json(&model);
+    let mut fewer = model.clone();
+    fewer.subgraphs.truncate(1);
+    let result = Statistics::from_json(&text, &fewer);
+    assert!(matches!(result, Err(ConvertError::Calibration(_))));
+}
+
+#[test]
+fn modes_without_samples_reach_every_subgraph() {
+    let (mut model, samples) = control_case("while_recurrent_6_rounds_f32");
+    let unreached = model.subgraphs.len();
+    let body = (1..unreached).max_by_key(|&s| model.subgraphs[s].nodes.len());
+    model.subgraphs.push(model.subgraphs[body.unwrap()].clone());
+    for mode in [Mode::WeightOnly, Mode::Float16] {
+        let mut recipe = Recipe::new(mode);
+        recipe.defaults.min_elements = Some(1);
+        let (small, report) = convert(&model, &[][..], &recipe, 1, &quiet).unwrap();
+        assert_eq!(report.subgraphs.len(), model.subgraphs.len());
+        for subgraph in [body.unwrap(), unreached] {
+            let mut tensors = small.subgraphs[subgraph].tensors.iter();
+            let is_small =
+                |t: &Tensor| t.is_constant() && matches!(t.dtype, DType::I8 | DType::F16);
+            assert!(tensors.any(is_small), "{mode:?} {subgraph}");
+        }
+        let found = compare(&model, &small, &samples[..], Numerics::Fast, &quiet).unwrap();
+        let db = found.outputs[0].sqnr_db;
+        assert!(db > 30.0, "{mode:?}: {db:.1} dB");
+    }
 }
