@@ -222,8 +222,7 @@ pub fn predict(
         }
         session.reset_variables();
         let start = Instant::now();
-        let run = session.run();
-        run.map_err(|error| error::run(path, &error))?;
+        session.run().map_err(|error| error::run(path, &error))?;
         outputs.time += start.elapsed();
         outputs
             .values

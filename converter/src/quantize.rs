@@ -467,6 +467,7 @@ fn obstacle(
         _ => node
             .outputs
             .iter()
+            .filter(|id| subgraph[**id].dtype == DType::F32)
             .find_map(|&id| unusable(id).or_else(|| unseen(id))),
     }
 }

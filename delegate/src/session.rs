@@ -4,10 +4,9 @@ use std::convert::Infallible;
 use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
-use std::sync::Arc;
 use std::time::Duration;
 
-use bantam_model::cpu::{self, Plan, RunError, Runner};
+use bantam_model::cpu::{self, RunError, Staged};
 use bantam_model::tensor::{DType, Shape};
 use bantam_model::{Model, Numerics, Quantization, ReadError, TensorId};
 
@@ -117,7 +116,7 @@ impl fmt::Display for Placement {
 
 /// A model that can be run again and again, in the same memory.
 pub struct Session {
-    runner: Runner,
+    stages: Staged,
     inputs: Vec<TensorInfo>,
     outputs: Vec<TensorInfo>,
     placement: Placement,
@@ -134,7 +133,7 @@ impl Session {
         if options.driver != DriverSpec::Cpu {
             return Err(SessionError::Driver(options.driver.clone()));
         }
-        let plan = Plan::new(
+        let stages = Staged::new(
             model,
             &cpu::Options {
                 numerics: options.numerics,
@@ -144,12 +143,13 @@ impl Session {
                 ..cpu::Options::default()
             },
         )?;
+        let subgraph = &model.subgraphs[options.subgraph];
         let infos = |ids: &[TensorId]| {
             ids.iter()
                 .map(|&id| {
-                    let value = plan.value(id);
+                    let value = stages.plan().value(id);
                     TensorInfo {
-                        name: model.subgraphs[options.subgraph][id].name.clone(),
+                        name: subgraph[id].name.clone(),
                         dtype: value.dtype,
                         shape: value.shape.clone(),
                         quantization: value.quantization.clone(),
@@ -158,14 +158,14 @@ impl Session {
                 .collect()
         };
         Ok(Self {
-            inputs: infos(plan.inputs()),
-            outputs: infos(plan.outputs()),
+            inputs: infos(&subgraph.inputs),
+            outputs: infos(&subgraph.outputs),
             placement: Placement {
                 driver: options.driver.clone(),
-                ops: plan.nodes().count() + nested(&plan),
+                ops: stages.ops(),
                 delegated: 0,
             },
-            runner: Runner::new(Arc::new(plan))?,
+            stages,
         })
     }
 
@@ -174,7 +174,7 @@ impl Session {
         &self.inputs
     }
 
-    /// What the model gives.
+    /// What the model gives. A shape that depends on data is the one of the last run, or, before the first, the file's.
     pub fn outputs(&self) -> &[TensorInfo] {
         &self.outputs
     }
@@ -187,42 +187,49 @@ impl Session {
     /// Copies `bytes`, in the model's own element type and this machine's byte order, into input
     /// `index`, where they stay over runs.
     pub fn set_input(&mut self, index: usize, bytes: &[u8]) -> Result<(), RunError> {
-        self.runner.set_input(index, bytes)
+        self.stages.set_input(index, bytes)
     }
 
     /// Runs the model once.
     ///
     /// # Errors
     ///
-    /// A loop of the model takes more rounds than a run may.
+    /// A loop of the model takes more rounds than a run may, or a shape that depends on data has no
+    /// plan.
     pub fn run(&mut self) -> Result<(), RunError> {
-        self.runner.run()
+        self.stages.run()?;
+        self.update_shapes();
+        Ok(())
     }
 
     /// The same, calling `observe` with a subgraph, an operator's place in it, and its time. That of
     /// an operator that runs subgraphs includes that of their operators, which come before it.
     pub fn run_timed(
         &mut self,
-        observe: impl FnMut(usize, usize, Duration) + Send,
+        mut observe: impl FnMut(usize, usize, Duration) + Send,
     ) -> Result<(), RunError> {
-        self.runner.run_timed(observe)
+        self.stages.run_timed(&mut observe)?;
+        self.update_shapes();
+        Ok(())
     }
 
     /// Forgets what earlier runs left in variables: the next one starts as the first did.
     pub fn reset_variables(&mut self) {
-        self.runner.reset_variables();
+        self.stages.reset_variables();
+    }
+
+    fn update_shapes(&mut self) {
+        for (index, info) in self.outputs.iter_mut().enumerate() {
+            if let Some((value, _)) = self.stages.output(index) {
+                info.shape.clone_from(&value.shape);
+            }
+        }
     }
 
     /// The bytes of output `index` as the last run left them; empty if there is no such output.
     pub fn output(&self, index: usize) -> &[u8] {
-        self.runner.output(index)
+        self.stages.output(index).map_or(&[], |(_, bytes)| bytes)
     }
-}
-
-/// The operators that run in subgraphs which others run.
-fn nested(plan: &Plan) -> usize {
-    let bodies = plan.bodies();
-    bodies.iter().map(|body| body.nodes().count()).sum()
 }
 
 #[cfg(test)]
@@ -261,6 +268,24 @@ mod tests {
         assert_eq!(session.output(1), []);
         assert!(session.set_input(0, &bytes[1..]).is_err());
         assert!(session.set_input(1, &bytes).is_err());
+    }
+
+    #[test]
+    fn shapes_may_depend_on_data() {
+        let mut model = model();
+        let subgraph = &mut model.subgraphs[0];
+        subgraph.tensors[1] = Tensor::new("shape", DType::I32, [2]);
+        subgraph.inputs.push(TensorId(1));
+        let mut session = Session::new(&model, &Options::default()).unwrap();
+        for shape in [[3i32, 2], [1, 6]] {
+            session
+                .set_input(1, &shape.map(i32::to_ne_bytes).concat())
+                .unwrap();
+            session.run().unwrap();
+            assert_eq!(session.outputs()[0].shape, shape.map(|d| d as usize));
+        }
+        session.set_input(1, &[0; 8]).unwrap();
+        assert!(session.run().is_err());
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use bantam_model::ops::{QuantRule, Results, Role};
 use bantam_model::quant::PerTensor;
-use bantam_model::{Node, Subgraph, TensorId};
+use bantam_model::{DType, Node, Subgraph, TensorId};
 
 use super::encoding::{Encoding, Width};
 use super::{Verdict, activations, constants};
@@ -141,7 +141,9 @@ impl Groups {
                 continue;
             };
             for &output in others {
-                params.union(first, output);
+                if subgraph[output].dtype == DType::F32 {
+                    params.union(first, output);
+                }
             }
             let (constants, values): (Vec<TensorId>, Vec<TensorId>) = operands
                 .into_iter()

@@ -248,7 +248,7 @@ impl<'a> Rewriter<'a> {
             });
         }
         for output in &mut new.outputs {
-            if rule.results != Results::Plain {
+            if rule.results != Results::Plain && self.float[*output].dtype == DType::F32 {
                 *output = self.result(*output, self.params.get(*output, width));
             }
         }

@@ -1,11 +1,12 @@
 //! Products (FULLY_CONNECTED, 1x1 convolutions) and convolutions of any filter size. A run of output pixels of one row is a
 //! product whose rows overlap in memory: the micro-kernel walks over the filter's rows in place, so nothing is unfolded. Int8
-//! activations and padded edges are copied to scratch first; float32 is read where it is.
+//! activations and padded edges are copied to scratch first; float32 and int16 are read where they are.
 
 use std::ops::Range;
 
 use crate::geometry::{ConvGeometry, Run};
-use crate::product::{PackedF32, PackedI8, Segments};
+use crate::hybrid::{RowScales, Scaling};
+use crate::product::{Packed, PackedF32, PackedHybrid, PackedI8, PackedI16, PixelScales, Segments};
 use crate::{Isa, OutputStage, parallel};
 
 /// Scratch that stays in the first-level cache beside a block of weights, in bytes.
@@ -14,11 +15,10 @@ const SCRATCH_BYTES: usize = 16 << 10;
 /// Elements that a micro-kernel may read past a segment.
 const SLACK: usize = 4;
 
-/// An int8 convolution with packed weights.
-pub struct ConvI8 {
+/// A convolution with packed weights, one for each group.
+struct Conv<P> {
     geometry: ConvGeometry,
-    groups: Vec<PackedI8>,
-    input_zero_point: i8,
+    groups: Vec<P>,
 }
 
 /// Segments of a filter: whole rows where the input has them in one piece.
@@ -39,31 +39,18 @@ fn segments(geometry: &ConvGeometry) -> Segments {
     }
 }
 
-/// The largest multiple of `tile` pixels whose window fits the scratch that is meant to stay in cache; at least one tile.
-fn run_limit(geometry: &ConvGeometry, tile: usize, element: usize) -> usize {
-    let row = geometry.filter_h * geometry.in_depth * element;
-    let columns = SCRATCH_BYTES / row.max(1);
-    let extent = (geometry.filter_w - 1) * geometry.dilation_w;
-    let pixels = columns.saturating_sub(extent) / geometry.stride_w;
-    (pixels / tile).max(1) * tile
-}
-
-impl ConvI8 {
-    /// Packs `weights` (`OHWI`, symmetric) and `bias` (one for each output channel).
+impl<P: Packed> Conv<P> {
+    /// Packs each group with `pack(columns, weights, segments)`, `columns` being those of the group.
     ///
     /// # Panics
     /// If lengths do not match the geometry, a size is 0, or `groups` does not divide both depths.
-    pub fn new(
-        isa: Isa,
+    fn new<W>(
         geometry: ConvGeometry,
-        weights: &[i8],
-        bias: Option<&[i32]>,
-        input_zero_point: i8,
-        stage: OutputStage,
+        weights: &[W],
+        pack: impl Fn(Range<usize>, &[W], Segments) -> P,
     ) -> Self {
         check(&geometry);
         let geometry = geometry.flattened();
-        let stage = stage.broadcast(geometry.out_depth);
         let segments = segments(&geometry);
         let n = geometry.out_depth / geometry.groups;
         assert_eq!(
@@ -71,59 +58,41 @@ impl ConvI8 {
             geometry.out_depth * segments.depth(),
             "weights do not match the shapes"
         );
-        let groups = (0..geometry.groups)
-            .map(|group| {
-                let bias = bias.map(|bias| &bias[group * n..][..n]);
-                let weights = &weights[group * n * segments.depth()..][..n * segments.depth()];
-                let stage = stage.select(n, |column| Some(group * n + column));
-                PackedI8::new(isa, weights, segments, bias, input_zero_point, &stage, n)
-            })
+        let groups = weights
+            .chunks_exact(n * segments.depth())
+            .enumerate()
+            .map(|(group, weights)| pack(group * n..(group + 1) * n, weights, segments))
             .collect();
-        Self {
-            geometry,
-            groups,
-            input_zero_point,
-        }
+        Self { geometry, groups }
     }
 
-    /// Bytes of scratch that [`Self::run`] needs for `threads` threads.
-    pub fn scratch_len(&self, threads: usize) -> usize {
-        threads.max(1) * self.part_scratch()
-    }
-
-    fn part_scratch(&self) -> usize {
-        let bytes = self.groups[0].form.bytes();
+    fn scratch_len(&self, threads: usize) -> usize {
         let limit = self.run_limit().min(self.geometry.out_w);
-        self.geometry.window_len(limit, bytes) + SLACK
+        threads.max(1) * (self.geometry.window_len(limit, self.groups[0].stored()) + SLACK)
     }
 
+    /// The largest multiple of a tile's pixels whose window fits the scratch that is meant to stay in cache; at least one tile.
     fn run_limit(&self) -> usize {
-        run_limit(
-            &self.geometry,
-            self.groups[0].tile.rows,
-            self.groups[0].form.bytes(),
-        )
+        let (geometry, packed) = (&self.geometry, &self.groups[0]);
+        let element = packed.stored() * size_of::<P::Stored>();
+        let columns = SCRATCH_BYTES / (geometry.filter_h * geometry.in_depth * element).max(1);
+        let extent = (geometry.filter_w - 1) * geometry.dilation_w;
+        let pixels = columns.saturating_sub(extent) / geometry.stride_w;
+        let tile = packed.layout().tile.rows;
+        (pixels / tile).max(1) * tile
     }
 
-    /// Computes `output` from `input`, both NHWC.
-    ///
     /// # Panics
     /// If a length does not match the geometry, or `scratch` is shorter than [`Self::scratch_len`].
-    pub fn run(&self, input: &[i8], output: &mut [i8], scratch: &mut [u8], threads: usize) {
-        self.run_as(&self.geometry, input, output, scratch, threads);
-    }
-
-    fn run_as(
+    fn run(
         &self,
         geometry: &ConvGeometry,
-        input: &[i8],
-        output: &mut [i8],
-        scratch: &mut [u8],
+        input: &[P::Input],
+        rows: P::Rows<'_>,
+        output: &mut [P::Output],
+        scratch: &mut [P::Stored],
         threads: usize,
     ) {
-        let [first, ..] = &self.groups[..] else {
-            return;
-        };
         assert_eq!(
             input.len(),
             geometry.input_len(),
@@ -138,26 +107,27 @@ impl ConvI8 {
             scratch.len() >= self.scratch_len(threads),
             "scratch is too short"
         );
+        let layout = self.groups[0].layout();
         let (pixels, depth) = (geometry.pixels(), geometry.out_depth);
-        let work = output.len() * first.segments.depth();
+        let work = output.len() * layout.segments.depth() * P::WORK;
         let part = |pixels: Range<usize>,
                     blocks: Option<Range<usize>>,
-                    output: &mut [i8],
-                    scratch: &mut [u8]| {
+                    output: &mut [P::Output],
+                    scratch: &mut [P::Stored]| {
             let mut output = output;
-            for run in geometry.runs(pixels, self.run_limit(), false) {
+            for run in geometry.runs(pixels, self.run_limit(), P::SPLIT_EDGES) {
                 let (these, rest) = output.split_at_mut((run.len * depth).min(output.len()));
-                self.run_pixels(geometry, run, blocks.clone(), input, these, scratch);
+                self.run_pixels(geometry, run, blocks.clone(), input, rows, these, scratch);
                 output = rest;
             }
         };
         if pixels == 1 && self.groups.len() == 1 {
-            let blocks = 0..first.blocks();
-            let parts = parallel::parts(first.isa, threads, blocks.len(), work);
+            let blocks = 0..layout.blocks();
+            let parts = parallel::parts(layout.isa, threads, blocks.len(), work);
             parallel::split_rows(
                 parts,
                 blocks,
-                first.tile.width,
+                layout.tile.width,
                 output,
                 scratch,
                 &|blocks, output, scratch| {
@@ -165,7 +135,7 @@ impl ConvI8 {
                 },
             );
         } else {
-            let parts = parallel::parts(first.isa, threads, pixels, work);
+            let parts = parallel::parts(layout.isa, threads, pixels, work);
             parallel::split_rows(
                 parts,
                 0..pixels,
@@ -179,35 +149,42 @@ impl ConvI8 {
         }
     }
 
+    #[allow(clippy::too_many_arguments, reason = "what a run is made of")]
     fn run_pixels(
         &self,
         geometry: &ConvGeometry,
         run: Run,
         blocks: Option<Range<usize>>,
-        input: &[i8],
-        output: &mut [i8],
-        scratch: &mut [u8],
+        input: &[P::Input],
+        rows: P::Rows<'_>,
+        output: &mut [P::Output],
+        scratch: &mut [P::Stored],
     ) {
-        let (isa, form) = (self.groups[0].isa, self.groups[0].form);
-        let depth = geometry.in_depth / geometry.groups;
-        let mut window = geometry.copy_window(
-            run,
-            input,
-            form.bytes(),
-            scratch,
-            |source, target| form.convert(isa, source, target),
-            |target| form.fill(self.input_zero_point, target),
-        );
+        let first = geometry.pixel(run);
+        let mut window = self.groups[0].window(geometry, run, input, rows, scratch);
         for (group, packed) in self.groups.iter().enumerate() {
-            let blocks = blocks.clone().unwrap_or(0..packed.blocks());
+            let layout = packed.layout();
+            let read = layout.groups() * layout.group * packed.stored();
+            window.check(run.len, layout.segments.taps(), read);
+            let blocks = blocks.clone().unwrap_or(0..layout.blocks());
             packed.multiply(
                 &window,
-                run.len,
+                first..first + run.len,
+                rows,
                 blocks,
-                &mut output[group * packed.n..],
+                &mut output[group * layout.n..],
                 geometry.out_depth,
             );
-            window.offset += depth * form.bytes();
+            window.offset += geometry.in_depth / geometry.groups * packed.stored();
+        }
+    }
+
+    /// The geometry of a product with `rows` rows.
+    fn product(&self, rows: usize) -> ConvGeometry {
+        ConvGeometry {
+            in_w: rows,
+            out_w: rows,
+            ..self.geometry
         }
     }
 }
@@ -238,11 +215,156 @@ fn check(geometry: &ConvGeometry) {
     assert!(divides, "groups do not divide the depths: {geometry:?}");
 }
 
-/// A float32 convolution with packed weights.
-pub struct ConvF32 {
-    geometry: ConvGeometry,
-    groups: Vec<PackedF32>,
+/// An int8 convolution with packed weights.
+pub struct ConvI8(Conv<PackedI8>);
+
+impl ConvI8 {
+    /// Packs `weights` (`OHWI`, symmetric) and `bias` (one for each output channel).
+    ///
+    /// # Panics
+    /// If lengths do not match the geometry, a size is 0, or `groups` does not divide both depths.
+    pub fn new(
+        isa: Isa,
+        geometry: ConvGeometry,
+        weights: &[i8],
+        bias: Option<&[i32]>,
+        input_zero_point: i8,
+        stage: OutputStage,
+    ) -> Self {
+        let stage = stage.for_i8().broadcast(geometry.out_depth);
+        Self(Conv::new(
+            geometry,
+            weights,
+            |columns, weights, segments| {
+                let bias = bias.map(|bias| &bias[columns.clone()]);
+                let n = columns.len();
+                let stage = stage.select(n, |column| Some(columns.start + column));
+                PackedI8::new(isa, weights, segments, bias, input_zero_point, &stage, n)
+            },
+        ))
+    }
+
+    /// Bytes of scratch that [`Self::run`] needs for `threads` threads.
+    pub fn scratch_len(&self, threads: usize) -> usize {
+        self.0.scratch_len(threads)
+    }
+
+    /// Computes `output` from `input`, both NHWC.
+    ///
+    /// # Panics
+    /// If a length does not match the geometry, or `scratch` is shorter than [`Self::scratch_len`].
+    pub fn run(&self, input: &[i8], output: &mut [i8], scratch: &mut [u8], threads: usize) {
+        self.0
+            .run(&self.0.geometry, input, (), output, scratch, threads);
+    }
 }
+
+/// A convolution of int16 activations, whose zero point is 0, with packed int8 weights.
+pub struct ConvI16(Conv<PackedI16>);
+
+impl ConvI16 {
+    /// Packs `weights` (`OHWI`, symmetric) and `bias` (one for each output channel).
+    ///
+    /// # Panics
+    /// As [`ConvI8::new`].
+    pub fn new(
+        isa: Isa,
+        geometry: ConvGeometry,
+        weights: &[i8],
+        bias: Option<&[i64]>,
+        stage: OutputStage,
+    ) -> Self {
+        let stage = stage.for_i16().broadcast(geometry.out_depth);
+        Self(Conv::new(
+            geometry,
+            weights,
+            |columns, weights, segments| {
+                let bias = bias.map(|bias| &bias[columns.clone()]);
+                let n = columns.len();
+                let stage = stage.select(n, |column| Some(columns.start + column));
+                PackedI16::new(isa, weights, segments, bias, &stage, n)
+            },
+        ))
+    }
+
+    /// Elements of scratch that [`Self::run`] needs for `threads` threads.
+    pub fn scratch_len(&self, threads: usize) -> usize {
+        self.0.scratch_len(threads)
+    }
+
+    /// Computes `output` from `input`, both NHWC.
+    ///
+    /// # Panics
+    /// If a length does not match the geometry, or `scratch` is shorter than [`Self::scratch_len`].
+    pub fn run(&self, input: &[i16], output: &mut [i16], scratch: &mut [i16], threads: usize) {
+        self.0
+            .run(&self.0.geometry, input, (), output, scratch, threads);
+    }
+}
+
+/// A convolution with packed int8 weights, of activations that were quantized by [`crate::hybrid::quantize_rows`], to float32.
+pub struct ConvHybrid(Conv<PackedHybrid>);
+
+impl ConvHybrid {
+    /// Packs `weights` (`OHWI`, symmetric), their `scale` and `bias` (one for each output channel). Outputs are clamped to
+    /// `clamp`; a NaN stays.
+    ///
+    /// # Panics
+    /// As [`ConvF32::new`].
+    pub fn new(
+        isa: Isa,
+        geometry: ConvGeometry,
+        weights: &[i8],
+        scale: &[f32],
+        bias: Option<&[f32]>,
+        scaling: Scaling,
+        clamp: (f32, f32),
+    ) -> Self {
+        Self(Conv::new(
+            geometry,
+            weights,
+            |columns, weights, segments| {
+                let bias = bias.map(|bias| &bias[columns.clone()]);
+                let scale = &scale[columns];
+                PackedHybrid::new(isa, weights, segments, scale, bias, scaling, clamp)
+            },
+        ))
+    }
+
+    /// Bytes of scratch that [`Self::run`] needs for `threads` threads.
+    pub fn scratch_len(&self, threads: usize) -> usize {
+        self.0.scratch_len(threads)
+    }
+
+    /// Computes `output` from `input`, both NHWC; `rows` are the scales of as many equal parts of the input, each a whole number
+    /// of images, or of rows of a product.
+    ///
+    /// # Panics
+    /// If a length does not match the geometry, or `scratch` is shorter than [`Self::scratch_len`].
+    pub fn run(
+        &self,
+        input: &[i8],
+        rows: RowScales<'_>,
+        output: &mut [f32],
+        scratch: &mut [u8],
+        threads: usize,
+    ) {
+        let geometry = &self.0.geometry;
+        let count = rows.scale.len();
+        assert!(
+            count > 0 && geometry.pixels().is_multiple_of(count),
+            "{count} rows do not divide the pixels"
+        );
+        let rows = PixelScales {
+            rows,
+            pixels: geometry.pixels() / count,
+        };
+        self.0.run(geometry, input, rows, output, scratch, threads);
+    }
+}
+
+/// A float32 convolution with packed weights.
+pub struct ConvF32(Conv<PackedF32<'static>>);
 
 impl ConvF32 {
     /// Packs `weights` (`OHWI`) and `bias` (one for each output channel). Outputs are clamped to `clamp`; a NaN stays.
@@ -256,35 +378,19 @@ impl ConvF32 {
         bias: Option<&[f32]>,
         clamp: (f32, f32),
     ) -> Self {
-        check(&geometry);
-        let geometry = geometry.flattened();
-        let segments = segments(&geometry);
-        let n = geometry.out_depth / geometry.groups;
-        assert_eq!(
-            weights.len(),
-            geometry.out_depth * segments.depth(),
-            "weights do not match the shapes"
-        );
-        let groups = (0..geometry.groups)
-            .map(|group| {
-                let bias = bias.map(|bias| &bias[group * n..][..n]);
-                let weights = &weights[group * n * segments.depth()..][..n * segments.depth()];
-                PackedF32::new(isa, weights, segments, bias, clamp, n)
-            })
-            .collect();
-        Self { geometry, groups }
+        Self(Conv::new(
+            geometry,
+            weights,
+            |columns, weights, segments| {
+                let bias = bias.map(|bias| &bias[columns.clone()]);
+                PackedF32::new(isa, weights, segments, bias, clamp, columns.len())
+            },
+        ))
     }
 
     /// Elements of scratch that [`Self::run`] needs for `threads` threads.
     pub fn scratch_len(&self, threads: usize) -> usize {
-        threads.max(1)
-            * self
-                .geometry
-                .window_len(self.run_limit().min(self.geometry.out_w), 1)
-    }
-
-    fn run_limit(&self) -> usize {
-        run_limit(&self.geometry, self.groups[0].tile.rows, size_of::<f32>())
+        self.0.scratch_len(threads)
     }
 
     /// Computes `output` from `input`, both NHWC.
@@ -292,106 +398,8 @@ impl ConvF32 {
     /// # Panics
     /// If a length does not match the geometry, or `scratch` is shorter than [`Self::scratch_len`].
     pub fn run(&self, input: &[f32], output: &mut [f32], scratch: &mut [f32], threads: usize) {
-        assert!(
-            scratch.len() >= self.scratch_len(threads),
-            "scratch is too short"
-        );
-        self.run_as(&self.geometry, input, output, scratch, threads);
-    }
-
-    fn run_as(
-        &self,
-        geometry: &ConvGeometry,
-        input: &[f32],
-        output: &mut [f32],
-        scratch: &mut [f32],
-        threads: usize,
-    ) {
-        let [first, ..] = &self.groups[..] else {
-            return;
-        };
-        assert_eq!(
-            input.len(),
-            geometry.input_len(),
-            "input does not match the geometry"
-        );
-        assert_eq!(
-            output.len(),
-            geometry.output_len(),
-            "output does not match the geometry"
-        );
-        let (pixels, depth) = (geometry.pixels(), geometry.out_depth);
-        let work = output.len() * first.segments.depth() * 4;
-        let part = |pixels: Range<usize>,
-                    blocks: Option<Range<usize>>,
-                    output: &mut [f32],
-                    scratch: &mut [f32]| {
-            let mut output = output;
-            for run in geometry.runs(pixels, self.run_limit(), true) {
-                let (these, rest) = output.split_at_mut((run.len * depth).min(output.len()));
-                self.run_pixels(geometry, run, blocks.clone(), input, these, scratch);
-                output = rest;
-            }
-        };
-        if pixels == 1 && self.groups.len() == 1 {
-            let blocks = 0..first.blocks();
-            let parts = parallel::parts(first.isa, threads, blocks.len(), work);
-            parallel::split_rows(
-                parts,
-                blocks,
-                first.tile.width,
-                output,
-                scratch,
-                &|blocks, output, scratch| {
-                    part(0..1, Some(blocks), output, scratch);
-                },
-            );
-        } else {
-            let parts = parallel::parts(first.isa, threads, pixels, work);
-            parallel::split_rows(
-                parts,
-                0..pixels,
-                depth,
-                output,
-                scratch,
-                &|pixels, output, scratch| {
-                    part(pixels, None, output, scratch);
-                },
-            );
-        }
-    }
-
-    fn run_pixels(
-        &self,
-        geometry: &ConvGeometry,
-        run: Run,
-        blocks: Option<Range<usize>>,
-        input: &[f32],
-        output: &mut [f32],
-        scratch: &mut [f32],
-    ) {
-        let mut window = match geometry.window_in_place(run, input) {
-            Some(window) => window,
-            None => geometry.copy_window(
-                run,
-                input,
-                1,
-                scratch,
-                |s, d| d.copy_from_slice(s),
-                |d| d.fill(0.0),
-            ),
-        };
-        for (group, packed) in self.groups.iter().enumerate() {
-            let blocks = blocks.clone().unwrap_or(0..packed.blocks());
-            packed.multiply(
-                &window,
-                run.len,
-                blocks,
-                &mut output[group * packed.n..],
-                geometry.out_depth,
-            );
-            window.offset += geometry.in_depth / geometry.groups;
-        }
+        self.0
+            .run(&self.0.geometry, input, (), output, scratch, threads);
     }
 }
 
@@ -438,12 +446,8 @@ impl ProductI8 {
         scratch: &mut [u8],
         threads: usize,
     ) {
-        let geometry = ConvGeometry {
-            in_w: rows,
-            out_w: rows,
-            ..self.0.geometry
-        };
-        self.0.run_as(&geometry, input, output, scratch, threads);
+        let conv = &self.0.0;
+        conv.run(&conv.product(rows), input, (), output, scratch, threads);
     }
 }
 
@@ -471,17 +475,25 @@ impl ProductF32 {
         ))
     }
 
-    /// Computes `output` (`rows` rows of `n`) from `input` (`rows` rows of `k`). Needs no scratch.
+    /// Elements of scratch that [`Self::run`] needs for `threads` threads, for any number of rows.
+    pub fn scratch_len(&self, threads: usize) -> usize {
+        self.0.scratch_len(threads)
+    }
+
+    /// Computes `output` (`rows` rows of `n`) from `input` (`rows` rows of `k`).
     ///
     /// # Panics
-    /// If a length does not match.
-    pub fn run(&self, rows: usize, input: &[f32], output: &mut [f32], threads: usize) {
-        let geometry = ConvGeometry {
-            in_w: rows,
-            out_w: rows,
-            ..self.0.geometry
-        };
-        self.0.run_as(&geometry, input, output, &mut [], threads);
+    /// If a length does not match, or `scratch` is shorter than [`Self::scratch_len`].
+    pub fn run(
+        &self,
+        rows: usize,
+        input: &[f32],
+        output: &mut [f32],
+        scratch: &mut [f32],
+        threads: usize,
+    ) {
+        let conv = &self.0.0;
+        conv.run(&conv.product(rows), input, (), output, scratch, threads);
     }
 }
 
@@ -541,6 +553,95 @@ mod tests {
                             "{isa:?}, {threads} threads, {stage:?}, {geometry:?}"
                         );
                     }
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn int16_convolutions_equal_the_direct_sum_in_every_set() {
+        in_pool(|| {
+            let mut random = Random(7);
+            let deep = geometry((1, 3, 3, 700), (1, 1, 70), (1, 1, 0, 1));
+            for geometry in geometries().into_iter().chain([deep]) {
+                let depth =
+                    geometry.filter_h * geometry.filter_w * geometry.in_depth / geometry.groups;
+                // Every other column of weights is -128, with inputs of -32768: the sums that overflow soonest.
+                let mut input = random.i16s(geometry.input_len());
+                input[..geometry.in_depth].fill(i16::MIN);
+                let mut weights = random.i8s(geometry.out_depth * depth);
+                let columns = weights.chunks_exact_mut(depth).step_by(2);
+                columns.for_each(|column| column.fill(i8::MIN));
+                let bias = random.i64s(geometry.out_depth);
+                let sums = direct(&geometry, false, 0i64, |sum, input_index, weight| {
+                    *sum += i64::from(input[input_index]) * i64::from(weights[weight]);
+                });
+                for stage in random.stages_i16(depth, geometry.out_depth) {
+                    let column = |i| i % geometry.out_depth;
+                    let outputs = sums.iter().enumerate();
+                    let expected: Vec<i16> = outputs
+                        .map(|(i, &sum)| stage.apply_i16(column(i), sum + bias[column(i)]))
+                        .collect();
+                    for isa in Isa::all() {
+                        let conv =
+                            ConvI16::new(isa, geometry, &weights, Some(&bias), stage.clone());
+                        for threads in [1, 3] {
+                            let mut output = vec![0; geometry.output_len()];
+                            let mut scratch = vec![0x5a5a; conv.scratch_len(threads)];
+                            conv.run(&input, &mut output, &mut scratch, threads);
+                            assert!(
+                                output == expected,
+                                "{isa:?}, {threads} threads, {stage:?}, {geometry:?}"
+                            );
+                        }
+                    }
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn hybrid_convolutions_equal_the_direct_sum_in_every_set() {
+        in_pool(|| {
+            let mut random = Random(8);
+            for geometry in geometries() {
+                let depth =
+                    geometry.filter_h * geometry.filter_w * geometry.in_depth / geometry.groups;
+                let input = random.i8s(geometry.input_len());
+                let weights = random.i8s(geometry.out_depth * depth);
+                let (scale, bias) = (
+                    random.f32s(geometry.out_depth),
+                    random.f32s(geometry.out_depth),
+                );
+                let rows = RowScales {
+                    scale: &[1e-4, 2e-4][..geometry.batch],
+                    zero_point: &[7, -13][..geometry.batch],
+                };
+                let row = |i: usize| rows.of(i * geometry.batch / geometry.output_len());
+                let per_image = geometry.input_len() / geometry.batch;
+                let sums = direct(&geometry, false, 0i32, |sum, i, weight| {
+                    let zero_point = rows.of(i / per_image).zero_point;
+                    *sum += (i32::from(input[i]) - zero_point) * i32::from(weights[weight]);
+                });
+                let expected: Vec<f32> = sums
+                    .iter()
+                    .enumerate()
+                    .map(|(i, &sum)| {
+                        let column = i % geometry.out_depth;
+                        Scaling::RowFirst
+                            .apply(sum, row(i).scale, scale[column], bias[column])
+                            .clamp(-1.5, 2.0)
+                    })
+                    .collect();
+                for (isa, threads) in Isa::all().into_iter().flat_map(|isa| [(isa, 1), (isa, 3)]) {
+                    let (bias, scaling) = (Some(&*bias), Scaling::RowFirst);
+                    let clamp = (-1.5, 2.0);
+                    let conv =
+                        ConvHybrid::new(isa, geometry, &weights, &scale, bias, scaling, clamp);
+                    let mut output = vec![f32::NAN; geometry.output_len()];
+                    let mut scratch = vec![0xa5; conv.scratch_len(threads)];
+                    conv.run(&input, rows, &mut output, &mut scratch, threads);
+                    assert!(output == expected, "{isa:?}, {geometry:?}");
                 }
             }
         });
@@ -612,7 +713,8 @@ mod tests {
                         (f32::NEG_INFINITY, f32::INFINITY),
                     );
                     let mut output_f32 = vec![0.0; rows * n];
-                    product.run(rows, &input_f32, &mut output_f32, threads);
+                    let mut scratch = vec![0.0; product.scratch_len(threads)];
+                    product.run(rows, &input_f32, &mut output_f32, &mut scratch, threads);
                     outputs.push((output, output_f32));
                 }
                 for (output, output_f32) in &outputs {
@@ -681,7 +783,13 @@ mod tests {
         for isa in Isa::all() {
             let product = ProductF32::new(isa, (3, 2), &[1.0; 6], None, (0.0, 6.0));
             let mut output = [0.0; 3];
-            product.run(1, &[f32::NAN, 1.0], &mut output, 1);
+            product.run(
+                1,
+                &[f32::NAN, 1.0],
+                &mut output,
+                &mut vec![0.0; product.scratch_len(1)],
+                1,
+            );
             assert!(output.iter().all(|x| x.is_nan()), "{isa:?}");
         }
     }

@@ -9,6 +9,8 @@ use crate::avx2;
 #[cfg(target_arch = "x86_64")]
 use crate::avx512;
 use crate::geometry::{ConvGeometry, Run, Window};
+use crate::product::SAFE_MAGNITUDE;
+use crate::requantize::WideMultiplier;
 use crate::{Isa, OutputStage, parallel, portable};
 
 /// Pixels of a run, so that its input stays in cache from one block of channels to the next.
@@ -26,6 +28,22 @@ pub(crate) struct PackedDepthwiseI8 {
     pub bias: Vec<i32>,
     /// In the order of `bias`.
     pub stage: OutputStage,
+}
+
+/// Int8 weights of a depthwise convolution of int16 with multiplier 1.
+pub(crate) struct PackedDepthwiseI16 {
+    pub filter_h: usize,
+    pub filter_w: usize,
+    /// Channels.
+    pub depth: usize,
+    /// Tap, channel; or the order of the set's `pack_depthwise_i16`.
+    pub weights: Aligned<i8>,
+    /// In the order that the set accumulates channels in.
+    pub bias: Vec<i64>,
+    /// In the order of `bias`.
+    pub stage: OutputStage,
+    /// The stage for vectors, if it is a [`Requantize::Wide`].
+    pub wide: Option<WideMultiplier>,
 }
 
 /// Float32 weights of a depthwise convolution with multiplier 1.
@@ -99,17 +117,8 @@ impl DepthwiseI8 {
         input_zero_point: i8,
         stage: OutputStage,
     ) -> Self {
-        check(&geometry);
+        check_weights(&geometry, weights.len(), bias.map(<[i32]>::len));
         let depth = geometry.out_depth;
-        assert_eq!(
-            weights.len(),
-            geometry.filter_h * geometry.filter_w * depth,
-            "weights do not match the shapes"
-        );
-        assert!(
-            bias.is_none_or(|bias| bias.len() == depth),
-            "bias does not match the depth"
-        );
         let shift = match isa {
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512(_) => 128,
@@ -128,7 +137,7 @@ impl DepthwiseI8 {
             depth,
             weights: weights.to_vec().into(),
             bias: folded,
-            stage: stage.broadcast(depth),
+            stage: stage.for_i8().broadcast(depth),
         };
         let packed = match isa {
             Isa::Portable => plain,
@@ -304,69 +313,40 @@ fn signed(bytes: &mut [u8]) -> &mut [i8] {
     unsafe { std::slice::from_raw_parts_mut(bytes.as_mut_ptr().cast(), bytes.len()) }
 }
 
-/// A float32 depthwise convolution with packed weights.
-pub struct DepthwiseF32 {
-    isa: Isa,
-    geometry: ConvGeometry,
-    packed: PackedDepthwiseF32,
+/// Packed weights whose loops read activations where they are.
+trait Loops: Sync {
+    type Element: Copy + Default + Send + Sync;
+
+    /// Multiply-adds of int8 that take as long as one of these.
+    const WORK: usize;
+
+    /// Computes `pixels` pixels of `window`, all channels.
+    fn run(&self, window: &Window<'_, Self::Element>, pixels: usize, output: &mut [Self::Element]);
 }
 
-impl DepthwiseF32 {
-    /// Packs `weights` (`filter_h`, `filter_w`, `out_depth`) and `bias` (`out_depth`). Outputs are clamped to `clamp`; a NaN
-    /// stays. `geometry.groups` is not read.
-    ///
-    /// # Panics
-    /// As [`DepthwiseI8::new`], or if `clamp` is empty.
-    pub fn new(
-        isa: Isa,
-        geometry: ConvGeometry,
-        weights: &[f32],
-        bias: Option<&[f32]>,
-        clamp: (f32, f32),
-    ) -> Self {
-        check(&geometry);
-        assert!(clamp.0 <= clamp.1, "clamp from {} to {}", clamp.0, clamp.1);
-        let (depth, filter_h, filter_w) =
-            (geometry.out_depth, geometry.filter_h, geometry.filter_w);
-        assert_eq!(
-            weights.len(),
-            filter_h * filter_w * depth,
-            "weights do not match the shapes"
-        );
-        assert!(
-            bias.is_none_or(|bias| bias.len() == depth),
-            "bias does not match the depth"
-        );
-        let bias = bias.map_or_else(|| vec![0.0; depth], <[f32]>::to_vec);
-        let packed = PackedDepthwiseF32 {
-            filter_h,
-            filter_w,
-            depth,
-            weights: weights.to_vec().into(),
-            bias,
-            clamp,
-        };
-        Self {
-            isa,
-            geometry,
-            packed,
-        }
-    }
+/// A depthwise convolution whose padding is 0.
+struct Depthwise<L> {
+    isa: Isa,
+    geometry: ConvGeometry,
+    loops: L,
+}
 
+impl<L: Loops> Depthwise<L> {
     fn multiplier(&self) -> usize {
         self.geometry.out_depth / self.geometry.in_depth
     }
 
-    /// Elements of scratch that [`Self::run`] needs for `threads` threads.
-    pub fn scratch_len(&self, threads: usize) -> usize {
+    fn scratch_len(&self, threads: usize) -> usize {
         threads.max(1) * self.geometry.window_len(RUN_PIXELS, self.multiplier())
     }
 
-    /// Computes `output` from `input`, both NHWC.
-    ///
-    /// # Panics
-    /// If a length does not match the geometry, or `scratch` is shorter than [`Self::scratch_len`].
-    pub fn run(&self, input: &[f32], output: &mut [f32], scratch: &mut [f32], threads: usize) {
+    fn run(
+        &self,
+        input: &[L::Element],
+        output: &mut [L::Element],
+        scratch: &mut [L::Element],
+        threads: usize,
+    ) {
         let geometry = &self.geometry;
         assert_eq!(
             input.len(),
@@ -383,9 +363,9 @@ impl DepthwiseF32 {
             "scratch is too short"
         );
         let depth = geometry.out_depth;
-        let work = output.len() * geometry.filter_h * geometry.filter_w * 4;
+        let work = output.len() * geometry.filter_h * geometry.filter_w * L::WORK;
         let parts = parallel::parts(self.isa, threads, geometry.pixels(), work);
-        let part = |pixels: Range<usize>, mut output: &mut [f32], scratch: &mut [f32]| {
+        let part = |pixels: Range<usize>, mut output: &mut [L::Element], scratch: &mut [_]| {
             for run in geometry.runs(pixels, RUN_PIXELS, self.multiplier() == 1) {
                 let (these, rest) = output.split_at_mut(run.len * depth);
                 self.run_pixels(run, input, these, scratch);
@@ -395,37 +375,196 @@ impl DepthwiseF32 {
         parallel::split_rows(parts, 0..geometry.pixels(), depth, output, scratch, &part);
     }
 
-    fn run_pixels(&self, run: Run, input: &[f32], output: &mut [f32], scratch: &mut [f32]) {
+    fn run_pixels(
+        &self,
+        run: Run,
+        input: &[L::Element],
+        output: &mut [L::Element],
+        scratch: &mut [L::Element],
+    ) {
+        let geometry = &self.geometry;
         let in_place = if self.multiplier() == 1 {
-            self.geometry.window_in_place(run, input)
+            geometry.window_in_place(run, input)
         } else {
             None
         };
         let window = in_place.unwrap_or_else(|| {
-            self.geometry.copy_window(
+            geometry.copy_window(
                 run,
                 input,
                 self.multiplier(),
                 scratch,
                 |source, target| repeat_channels(self.multiplier(), source, target),
-                |target| target.fill(0.0),
+                |target| target.fill(L::Element::default()),
             )
         });
-        window.check(
-            run.len,
-            (self.packed.filter_h, self.packed.filter_w),
-            self.packed.depth,
-        );
-        match self.isa {
-            Isa::Portable => portable::depthwise_f32(&self.packed, &window, run.len, output),
+        let taps = (geometry.filter_h, geometry.filter_w);
+        window.check(run.len, taps, geometry.out_depth);
+        self.loops.run(&window, run.len, output);
+    }
+}
+
+struct LoopsF32(Isa, PackedDepthwiseF32);
+
+impl Loops for LoopsF32 {
+    type Element = f32;
+
+    const WORK: usize = 4;
+
+    fn run(&self, window: &Window<'_, f32>, pixels: usize, output: &mut [f32]) {
+        let Self(isa, packed) = self;
+        match *isa {
+            Isa::Portable => portable::depthwise_f32(packed, window, pixels, output),
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2(token) => avx2::depthwise_f32(token, &self.packed, &window, run.len, output),
+            Isa::Avx2(token) => avx2::depthwise_f32(token, packed, window, pixels, output),
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512(token) => {
-                avx512::depthwise_f32(token, &self.packed, &window, run.len, output)
-            }
+            Isa::Avx512(token) => avx512::depthwise_f32(token, packed, window, pixels, output),
         }
     }
+}
+
+/// A float32 depthwise convolution with packed weights.
+pub struct DepthwiseF32(Depthwise<LoopsF32>);
+
+impl DepthwiseF32 {
+    /// Packs `weights` (`filter_h`, `filter_w`, `out_depth`) and `bias` (`out_depth`). Outputs are clamped to `clamp`; a NaN
+    /// stays. `geometry.groups` is not read.
+    ///
+    /// # Panics
+    /// As [`DepthwiseI8::new`], or if `clamp` is empty.
+    pub fn new(
+        isa: Isa,
+        geometry: ConvGeometry,
+        weights: &[f32],
+        bias: Option<&[f32]>,
+        clamp: (f32, f32),
+    ) -> Self {
+        assert!(clamp.0 <= clamp.1, "clamp from {} to {}", clamp.0, clamp.1);
+        check_weights(&geometry, weights.len(), bias.map(<[f32]>::len));
+        let packed = PackedDepthwiseF32 {
+            filter_h: geometry.filter_h,
+            filter_w: geometry.filter_w,
+            depth: geometry.out_depth,
+            weights: weights.to_vec().into(),
+            bias: bias.map_or_else(|| vec![0.0; geometry.out_depth], <[f32]>::to_vec),
+            clamp,
+        };
+        Self(Depthwise {
+            isa,
+            geometry,
+            loops: LoopsF32(isa, packed),
+        })
+    }
+
+    /// Elements of scratch that [`Self::run`] needs for `threads` threads.
+    pub fn scratch_len(&self, threads: usize) -> usize {
+        self.0.scratch_len(threads)
+    }
+
+    /// Computes `output` from `input`, both NHWC.
+    ///
+    /// # Panics
+    /// If a length does not match the geometry, or `scratch` is shorter than [`Self::scratch_len`].
+    pub fn run(&self, input: &[f32], output: &mut [f32], scratch: &mut [f32], threads: usize) {
+        self.0.run(input, output, scratch, threads);
+    }
+}
+
+struct LoopsI16(Isa, PackedDepthwiseI16);
+
+impl Loops for LoopsI16 {
+    type Element = i16;
+
+    const WORK: usize = 2;
+
+    fn run(&self, window: &Window<'_, i16>, pixels: usize, output: &mut [i16]) {
+        let Self(isa, packed) = self;
+        match *isa {
+            Isa::Portable => portable::depthwise_i16(packed, window, pixels, output),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2(token) => avx2::depthwise_i16(token, packed, window, pixels, output),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512(token) => avx2::depthwise_i16(token.into(), packed, window, pixels, output),
+        }
+    }
+}
+
+/// A depthwise convolution of int16 activations, whose zero point is 0, with packed int8 weights.
+pub struct DepthwiseI16(Depthwise<LoopsI16>);
+
+impl DepthwiseI16 {
+    /// Packs `weights` (`filter_h`, `filter_w`, `out_depth`; symmetric) and `bias` (`out_depth`). `geometry.groups` is not read.
+    ///
+    /// # Panics
+    /// As [`DepthwiseI8::new`].
+    pub fn new(
+        isa: Isa,
+        geometry: ConvGeometry,
+        weights: &[i8],
+        bias: Option<&[i64]>,
+        stage: OutputStage,
+    ) -> Self {
+        check_weights(&geometry, weights.len(), bias.map(<[i64]>::len));
+        let depth = geometry.out_depth;
+        let stage = stage.for_i16().broadcast(depth);
+        let plain = PackedDepthwiseI16 {
+            filter_h: geometry.filter_h,
+            filter_w: geometry.filter_w,
+            depth,
+            weights: weights.to_vec().into(),
+            bias: bias.map_or_else(|| vec![0; depth], <[i64]>::to_vec),
+            stage,
+            wide: None,
+        };
+        let mut magnitudes = vec![0u64; depth];
+        for tap in weights.chunks_exact(depth) {
+            for (magnitude, &weight) in magnitudes.iter_mut().zip(tap) {
+                *magnitude += u64::from(weight.unsigned_abs());
+            }
+        }
+        // Larger sums would overflow the vectors' int32.
+        let is_safe = magnitudes.iter().all(|&sum| sum <= SAFE_MAGNITUDE);
+        let loops = match isa {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2(_) | Isa::Avx512(_) if is_safe => {
+                LoopsI16(isa, avx2::pack_depthwise_i16(&plain))
+            }
+            _ => LoopsI16(Isa::Portable, plain),
+        };
+        Self(Depthwise {
+            isa,
+            geometry,
+            loops,
+        })
+    }
+
+    /// Elements of scratch that [`Self::run`] needs for `threads` threads.
+    pub fn scratch_len(&self, threads: usize) -> usize {
+        self.0.scratch_len(threads)
+    }
+
+    /// Computes `output` from `input`, both NHWC.
+    ///
+    /// # Panics
+    /// If a length does not match the geometry, or `scratch` is shorter than [`Self::scratch_len`].
+    pub fn run(&self, input: &[i16], output: &mut [i16], scratch: &mut [i16], threads: usize) {
+        self.0.run(input, output, scratch, threads);
+    }
+}
+
+/// # Panics
+/// If a size is 0, the multiplier is not whole, or a length is not that of the geometry.
+fn check_weights(geometry: &ConvGeometry, weights: usize, bias: Option<usize>) {
+    check(geometry);
+    assert_eq!(
+        weights,
+        geometry.filter_h * geometry.filter_w * geometry.out_depth,
+        "weights do not match the shapes"
+    );
+    assert!(
+        bias.is_none_or(|len| len == geometry.out_depth),
+        "bias does not match the depth"
+    );
 }
 
 #[cfg(test)]
@@ -485,6 +624,42 @@ mod tests {
                             output == expected,
                             "{isa:?}, {threads} threads, {stage:?}, {geometry:?}"
                         );
+                    }
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn int16_equals_the_direct_sum_in_every_set() {
+        in_pool(|| {
+            let mut random = Random(6);
+            let large = geometry((1, 23, 24, 3), (23, 24, 3), (1, 1, 0, 1));
+            for geometry in geometries().into_iter().chain([large]) {
+                let (taps, depth) = (geometry.filter_h * geometry.filter_w, geometry.out_depth);
+                let input = random.i16s(geometry.input_len());
+                let weights = random.i8s(taps * depth);
+                let bias = random.i64s(depth);
+                let sums = direct(&geometry, true, 0i64, |sum, input_index, weight| {
+                    *sum += i64::from(input[input_index]) * i64::from(weights[weight]);
+                });
+                for stage in random.stages_i16(taps, depth) {
+                    let outputs = sums.iter().enumerate();
+                    let expected: Vec<i16> = outputs
+                        .map(|(i, &sum)| stage.apply_i16(i % depth, sum + bias[i % depth]))
+                        .collect();
+                    for isa in Isa::all() {
+                        let depthwise =
+                            DepthwiseI16::new(isa, geometry, &weights, Some(&bias), stage.clone());
+                        for threads in [1, 3] {
+                            let mut output = vec![0; geometry.output_len()];
+                            let mut scratch = vec![0x5a5a; depthwise.scratch_len(threads)];
+                            depthwise.run(&input, &mut output, &mut scratch, threads);
+                            assert!(
+                                output == expected,
+                                "{isa:?}, {threads} threads, {stage:?}, {geometry:?}"
+                            );
+                        }
                     }
                 }
             }

@@ -65,6 +65,11 @@ impl ConvGeometry {
         self.pixels() * self.out_depth
     }
 
+    /// The first pixel of a run, counted over the whole output.
+    pub(crate) fn pixel(&self, run: Run) -> usize {
+        (run.batch * self.out_h + run.y) * self.out_w + run.x
+    }
+
     /// The same computation with fewer, longer rows of pixels where the shapes allow it.
     pub(crate) fn flattened(self) -> Self {
         let steps_one =

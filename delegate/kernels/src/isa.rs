@@ -16,7 +16,7 @@ impl Avx2 {
     }
 }
 
-/// Proof that AVX-512 F, BW, VL, DQ, VNNI and VBMI are present.
+/// Proof that AVX-512 F, BW, VL, DQ, VNNI and VBMI are present, and what [`Avx2`] proves.
 #[cfg(target_arch = "x86_64")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Avx512(());
@@ -30,8 +30,16 @@ impl Avx512 {
             && is_x86_feature_detected!("avx512vl")
             && is_x86_feature_detected!("avx512dq")
             && is_x86_feature_detected!("avx512vnni")
-            && is_x86_feature_detected!("avx512vbmi");
+            && is_x86_feature_detected!("avx512vbmi")
+            && Avx2::detect().is_some();
         present.then_some(Self(()))
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+impl From<Avx512> for Avx2 {
+    fn from(_: Avx512) -> Self {
+        Self(())
     }
 }
 
@@ -80,6 +88,34 @@ impl Isa {
         all.into_iter().flatten().collect()
     }
 
+    /// Runs `work` compiled for the vectors of this set.
+    ///
+    /// Only what is inlined into [`Work::run`] is: mark it, and the functions that hold its loops, `#[inline(always)]`.
+    #[inline]
+    pub fn run<W: Work>(self, work: W) -> W::Output {
+        match self {
+            Self::Portable => work.run(),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(_) => {
+                #[target_feature(enable = "avx2,fma")]
+                fn inner<W: Work>(work: W) -> W::Output {
+                    work.run()
+                }
+                // SAFETY: the token proves the features.
+                unsafe { inner(work) }
+            }
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512(_) => {
+                #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+                fn inner<W: Work>(work: W) -> W::Output {
+                    work.run()
+                }
+                // SAFETY: the token proves the features.
+                unsafe { inner(work) }
+            }
+        }
+    }
+
     /// The name that `BANTAM_ISA` takes.
     pub fn name(self) -> &'static str {
         match self {
@@ -92,9 +128,34 @@ impl Isa {
     }
 }
 
+/// Plain loops that [`Isa::run`] compiles for each set.
+pub trait Work {
+    /// What they return.
+    type Output;
+
+    /// The loops; see [`Isa::run`].
+    fn run(self) -> Self::Output;
+}
+
+/// A closure whose loops stand in it, not in functions that it calls.
+impl<R, F: FnOnce() -> R> Work for F {
+    type Output = R;
+
+    #[inline(always)]
+    fn run(self) -> R {
+        self()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn vectorized_loops_give_the_same_in_every_set() {
+        let sum = || (0..1000).map(|i| i as f32 * 0.1).sum::<f32>();
+        assert!(Isa::all().iter().all(|isa| isa.run(sum) == sum()));
+    }
 
     #[test]
     fn starts_with_portable_and_has_distinct_names() {

@@ -1,4 +1,4 @@
-//! Inner loops on slices: int8 and float32 products, convolutions and depthwise convolutions, and the arithmetic that turns
+//! Inner loops on slices: int8, int16, float32 and hybrid (float32 by int8) products, convolutions and depthwise convolutions, and the arithmetic that turns
 //! accumulators into outputs. Knows no graph: shapes and constants come in at construction, where weights are packed; running
 //! allocates nothing.
 //!
@@ -12,8 +12,11 @@ mod avx2;
 mod avx512;
 mod conv;
 mod depthwise;
+pub mod elementwise;
 mod geometry;
+pub mod hybrid;
 mod isa;
+pub mod matmul;
 pub mod parallel;
 mod portable;
 #[cfg_attr(
@@ -29,10 +32,11 @@ pub mod requantize;
 #[cfg(test)]
 mod testing;
 
-pub use conv::{ConvF32, ConvI8, ProductF32, ProductI8};
-pub use depthwise::{DepthwiseF32, DepthwiseI8};
+pub use conv::{ConvF32, ConvHybrid, ConvI8, ConvI16, ProductF32, ProductI8};
+pub use depthwise::{DepthwiseF32, DepthwiseI8, DepthwiseI16};
 pub use geometry::ConvGeometry;
-pub use isa::Isa;
+pub use hybrid::{Quantizer, RowScales, Scaling};
 #[cfg(target_arch = "x86_64")]
 pub use isa::{Avx2, Avx512};
+pub use isa::{Isa, Work};
 pub use requantize::{Multiplier, OutputStage, Requantize, quantize_multiplier};

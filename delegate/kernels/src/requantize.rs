@@ -1,5 +1,7 @@
-//! From an int32 accumulator to an int8 output: the fixed-point arithmetic of the LiteRT reference kernels, and the float
-//! arithmetic of XNNPACK. Exact in both; see [`Requantize`] for which kernel uses which.
+//! From an int32 accumulator to an int8 output, or from int64 to int16: the fixed-point arithmetic of the LiteRT reference
+//! kernels, and the float arithmetic of XNNPACK. Exact in both; see [`Requantize`] for which kernel uses which.
+
+use std::ops::RangeInclusive;
 
 /// A real factor `value * 2^(exponent - 31)`, as LiteRT's `QuantizeMultiplier` makes it.
 ///
@@ -63,15 +65,33 @@ impl Multiplier {
     /// LiteRT's `MultiplyByQuantizedMultiplier` for int64, as the 16x8 kernels use it: the significand is rounded to 16 bits and
     /// the result once, ties upwards. Its contract: `-2^47 <= x < 2^47` and `-31 <= exponent < 8`.
     pub fn apply_i64(self, x: i64) -> i32 {
-        let reduced = if self.value < 0x7fff_0000 {
+        let (factor, shift) = self.reduced();
+        (x.wrapping_mul(factor).wrapping_add(1 << (shift - 1)) >> shift) as i32
+    }
+
+    /// The 16-bit significand and the right shift of [`Self::apply_i64`], which is in `1..=63`.
+    fn reduced(self) -> (i64, i64) {
+        let factor = if self.value < 0x7fff_0000 {
             (self.value + (1 << 15)) >> 16
         } else {
             0x7fff
         };
-        let shift = (15 - self.exponent).clamp(1, 63);
-        (x.wrapping_mul(i64::from(reduced))
-            .wrapping_add(1 << (shift - 1))
-            >> shift) as i32
+        (factor.into(), (15 - self.exponent).clamp(1, 63).into())
+    }
+}
+
+/// The factors and right shifts of [`Multiplier::apply_i64`], one of each for a column, as vectors take them.
+pub(crate) struct WideMultiplier {
+    pub factor: Vec<i64>,
+    pub shift: Vec<i64>,
+}
+
+impl WideMultiplier {
+    /// `None` if a factor is negative.
+    pub fn new(multipliers: &[Multiplier]) -> Option<Self> {
+        let (factor, shift): (Vec<i64>, _) = multipliers.iter().map(|m| m.reduced()).unzip();
+        let is_usual = factor.iter().all(|&factor| factor >= 0);
+        is_usual.then_some(Self { factor, shift })
     }
 }
 
@@ -120,6 +140,11 @@ pub enum Requantize {
         /// Of the same ratio.
         multiplier: Vec<Multiplier>,
     },
+    /// LiteRT 16x8 CONV_2D and DEPTHWISE_CONV_2D with int64 accumulators: [`Multiplier::apply_i64`].
+    Wide {
+        /// Of the same ratio.
+        multiplier: Vec<Multiplier>,
+    },
     /// LiteRT reference FULLY_CONNECTED: float64 product, ties away from zero.
     Double {
         /// The same ratio.
@@ -129,59 +154,89 @@ pub enum Requantize {
 
 /// What follows the multiply-adds: requantize, add the zero point, clamp.
 ///
-/// Outputs are int8. A uint8 tensor is the same thing with every value and the zero point, `min` and `max` less 128
-/// (`value ^ 0x80` on the bytes); callers convert.
+/// Outputs are int8 or int16. A uint8 tensor is the same thing as int8 with every value and the zero point, `min` and `max` less
+/// 128 (`value ^ 0x80` on the bytes); callers convert.
 #[derive(Clone, Debug, PartialEq)]
 pub struct OutputStage {
     /// The factor.
     pub requantize: Requantize,
-    /// Of the output, in `-128..=127`.
+    /// Of the output, in `-128..=127`; 0 for int16.
     pub zero_point: i32,
-    /// Smallest output, at least -128 (a fused activation raises it).
+    /// Smallest output, at least that of the type (a fused activation raises it).
     pub min: i32,
-    /// Largest output, at most 127.
+    /// Largest output, at most that of the type.
     pub max: i32,
 }
 
 impl OutputStage {
-    /// The output for accumulator `acc` (bias included) of column `column`.
+    /// The int8 output for accumulator `acc` (bias included) of column `column`.
     pub fn apply(&self, column: usize, acc: i32) -> i8 {
+        self.scaled(column, acc.into()) as i8
+    }
+
+    /// The int16 output for accumulator `acc` (bias included) of column `column`. All but [`Requantize::Wide`] and
+    /// [`Requantize::Double`] take its low 32 bits.
+    pub fn apply_i16(&self, column: usize, acc: i64) -> i16 {
+        self.scaled(column, acc) as i16
+    }
+
+    fn scaled(&self, column: usize, acc: i64) -> i32 {
         let scaled = match &self.requantize {
             Requantize::Float { scale } => {
                 let limit = (self.max - self.zero_point) as f32;
-                (acc as f32 * entry(scale, column))
+                (acc as i32 as f32 * entry(scale, column))
                     .min(limit)
                     .round_ties_even() as i32
             }
-            Requantize::Fixed { multiplier } => entry(multiplier, column).apply(acc),
-            Requantize::Double { scale } => (f64::from(acc) * entry(scale, column)).round() as i32,
+            Requantize::Fixed { multiplier } => entry(multiplier, column).apply(acc as i32),
+            Requantize::Wide { multiplier } => entry(multiplier, column).apply_i64(acc),
+            Requantize::Double { scale } => (acc as f64 * entry(scale, column)).round() as i32,
         };
         scaled
             .saturating_add(self.zero_point)
-            .clamp(self.min, self.max) as i8
+            .clamp(self.min, self.max)
+    }
+
+    /// # Panics
+    /// If the zero point or limits are not those of int8.
+    pub(crate) fn for_i8(self) -> Self {
+        self.check(-128..=127, i8::MIN.into(), i8::MAX.into())
+    }
+
+    /// # Panics
+    /// If the zero point is not 0, or the limits are not those of int16.
+    pub(crate) fn for_i16(self) -> Self {
+        self.check(0..=0, i16::MIN.into(), i16::MAX.into())
+    }
+
+    fn check(self, zero_points: RangeInclusive<i32>, min: i32, max: i32) -> Self {
+        assert!(
+            zero_points.contains(&self.zero_point),
+            "zero point {}",
+            self.zero_point
+        );
+        assert!(
+            min <= self.min && self.min <= self.max && self.max <= max,
+            "limits {}..={}",
+            self.min,
+            self.max
+        );
+        self
     }
 
     /// The stage with one entry for each of `columns` columns.
     ///
     /// # Panics
-    /// If the number of entries is neither 1 nor `columns`, or the zero point or limits are not those of int8.
+    /// If the number of entries is neither 1 nor `columns`.
     pub(crate) fn broadcast(self, columns: usize) -> Self {
-        assert!(
-            (-128..=127).contains(&self.zero_point),
-            "zero point {}",
-            self.zero_point
-        );
-        assert!(
-            -128 <= self.min && self.min <= self.max && self.max <= 127,
-            "limits {}..={}",
-            self.min,
-            self.max
-        );
         let requantize = match self.requantize {
             Requantize::Float { scale } => Requantize::Float {
                 scale: spread(scale, columns),
             },
             Requantize::Fixed { multiplier } => Requantize::Fixed {
+                multiplier: spread(multiplier, columns),
+            },
+            Requantize::Wide { multiplier } => Requantize::Wide {
                 multiplier: spread(multiplier, columns),
             },
             Requantize::Double { scale } => Requantize::Double {
@@ -208,6 +263,9 @@ impl OutputStage {
                 scale: pick(scale, count, order),
             },
             Requantize::Fixed { multiplier } => Requantize::Fixed {
+                multiplier: pick(multiplier, count, order),
+            },
+            Requantize::Wide { multiplier } => Requantize::Wide {
                 multiplier: pick(multiplier, count, order),
             },
             Requantize::Double { scale } => Requantize::Double {

@@ -31,6 +31,23 @@ impl Random {
             .collect()
     }
 
+    /// All values of i16, the extremes often.
+    pub fn i16s(&mut self, len: usize) -> Vec<i16> {
+        let value = |bits: u64| {
+            if bits & 7 == 0 {
+                [i16::MIN, i16::MAX][(bits >> 60) as usize & 1]
+            } else {
+                (bits >> 40) as i16
+            }
+        };
+        (0..len).map(|_| value(self.bits())).collect()
+    }
+
+    /// Of 41 bits, with a sign.
+    pub fn i64s(&mut self, len: usize) -> Vec<i64> {
+        (0..len).map(|_| self.bits() as i64 >> 23).collect()
+    }
+
     /// In `[-1, 1)`.
     pub fn f32s(&mut self, len: usize) -> Vec<f32> {
         (0..len)
@@ -62,6 +79,30 @@ impl Random {
             }),
             stage(Requantize::Fixed { multiplier }),
             stage(Requantize::Double { scale }),
+        ]
+    }
+}
+
+impl Random {
+    /// A stage to int16 of each kind that spreads sums of `depth` products over the outputs.
+    pub fn stages_i16(&mut self, depth: usize, columns: usize) -> [OutputStage; 3] {
+        let [_, fixed, double] = self.stages(depth, columns);
+        let stage = |requantize| OutputStage {
+            requantize,
+            zero_point: 0,
+            min: -30000,
+            max: 32767,
+        };
+        let Requantize::Fixed { multiplier } = fixed.requantize else {
+            unreachable!("the second stage has multipliers");
+        };
+        let wide = Requantize::Wide {
+            multiplier: multiplier.clone(),
+        };
+        [
+            stage(wide),
+            stage(Requantize::Fixed { multiplier }),
+            stage(double.requantize),
         ]
     }
 }

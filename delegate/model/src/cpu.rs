@@ -1,16 +1,18 @@
 //! The CPU path: a subgraph is planned once (shapes, kernels, memory), then run without
-//! allocating.
+//! allocating. [`Staged`] runs one in which shapes depend on data as well.
 
 mod arena;
 mod control;
 mod kernel;
 mod plan;
 mod runner;
+mod staged;
 
 pub(crate) use control::Frame;
 pub use kernel::{Inputs, Kernel, Parts, Run};
 pub use plan::{Options, Plan};
 pub use runner::Runner;
+pub use staged::Staged;
 
 use crate::ops::OpError;
 

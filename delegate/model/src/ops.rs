@@ -6,21 +6,33 @@
 mod activation;
 mod arithmetic;
 mod broadcast;
+mod comparison;
+mod custom;
+mod detection_postprocess;
 mod extreme;
+mod fixed_point;
+mod flexbuffer;
+mod hybrid;
 mod movement;
+mod non_max_suppression;
 mod padding;
 mod pointwise;
 mod pool_2d;
 mod reduction;
+mod select_by;
+mod sigmoid16;
+mod table16;
+mod volume;
 mod weighted_sum;
 
 use std::fmt;
-use std::ops::Range;
 use std::sync::Arc;
 
 pub use activation::Activation;
+pub use custom::Custom;
 pub use padding::Padding;
 pub use pool_2d::Pool2d;
+pub use volume::Volume;
 
 use crate::cpu::{Kernel, Plan, RunError};
 use crate::quant::{PerTensor, Quantization};
@@ -170,7 +182,7 @@ pub struct State {
     /// Its place among the model's variables, which is what a handle holds.
     pub number: i32,
     /// Its bytes in the runner's state.
-    pub range: Range<usize>,
+    pub range: std::ops::Range<usize>,
     /// Its shape.
     pub shape: Shape,
 }
@@ -259,7 +271,8 @@ pub enum Role {
         /// The axis of the scales; `None` for one scale.
         axis: Option<usize>,
     },
-    /// Constant bias: int32 with the scale of operand `input` times that of operand `weights`.
+    /// Constant bias with the scale of operand `input` times that of operand `weights`: int32 where
+    /// activations are int8, int64 where they are int16.
     Bias {
         /// The index of the activation operand.
         input: usize,
@@ -275,7 +288,8 @@ pub enum Role {
 pub enum Results {
     /// The calibrated range of each.
     Calibrated,
-    /// All activations and results share one scale and zero point.
+    /// All activations and results share one scale and zero point; a result that is no float (the
+    /// places beside the largest elements) stays as it is.
     SameAsInputs,
     /// Given by the kernel, for int8.
     Fixed(PerTensor),
@@ -469,15 +483,19 @@ pub struct Opaque {
     pub options_2: tfl::BuiltinOptions2T,
 }
 
-/// An operator known only by a name.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Custom {
-    /// The name that finds its kernel.
-    pub name: String,
-    /// Its version.
-    pub version: i32,
-    /// Its options, in a format of its own.
-    pub options: Bytes,
+/// [`Attributes`] of an operator that has none: the empty table that the format gives it.
+macro_rules! no_attributes {
+    ($name:ident, $options:ident) => {
+        impl Attributes for $name {
+            fn read(_: &tfl::BuiltinOptionsT) -> Result<Self, OpError> {
+                Ok(Self)
+            }
+
+            fn write(&self) -> tfl::BuiltinOptionsT {
+                tfl::BuiltinOptionsT::$options(Box::default())
+            }
+        }
+    };
 }
 
 macro_rules! operators {
@@ -532,6 +550,7 @@ macro_rules! operators {
             pub fn operator(&self) -> Result<&dyn Operator, OpError> {
                 match self {
                     $(Self::$name(op) => Ok(op),)*
+                    Self::Custom(op) if op.is_known() => Ok(&**op),
                     _ => Err(OpError::NoKernel(self.to_string())),
                 }
             }
@@ -612,54 +631,116 @@ impl fmt::Display for Op {
 }
 
 operators! {
+    abs::Abs = ABS;
     add::Add = ADD;
+    add_n::AddN = ADD_N;
     arg_max::ArgMax = ARG_MAX;
     arg_min::ArgMin = ARG_MIN;
     assign_variable::AssignVariable = ASSIGN_VARIABLE;
     average_pool_2d::AveragePool2d = AVERAGE_POOL_2D;
+    batch_matmul::BatchMatmul = BATCH_MATMUL;
     batch_to_space_nd::BatchToSpaceNd = BATCH_TO_SPACE_ND;
+    bitcast::Bitcast = BITCAST;
+    broadcast_args::BroadcastArgs = BROADCAST_ARGS;
+    broadcast_to::BroadcastTo = BROADCAST_TO;
     call::Call = CALL;
     call_once::CallOnce = CALL_ONCE;
     cast::Cast = CAST;
+    ceil::Ceil = CEIL;
     concatenation::Concatenation = CONCATENATION;
     conv_2d::Conv2d = CONV_2D;
+    conv_3d::Conv3d = CONV_3D;
+    conv_3d_transpose::Conv3dTranspose = CONV_3D_TRANSPOSE;
+    cos::Cos = COS;
+    cumsum::Cumsum = CUMSUM;
     depth_to_space::DepthToSpace = DEPTH_TO_SPACE;
     depthwise_conv_2d::DepthwiseConv2d = DEPTHWISE_CONV_2D;
     dequantize::Dequantize = DEQUANTIZE;
+    div::Div = DIV;
+    dynamic_update_slice::DynamicUpdateSlice = DYNAMIC_UPDATE_SLICE;
+    elu::Elu = ELU;
+    embedding_lookup::EmbeddingLookup = EMBEDDING_LOOKUP;
+    equal::Equal = EQUAL;
+    exp::Exp = EXP;
     expand_dims::ExpandDims = EXPAND_DIMS;
+    fill::Fill = FILL;
+    floor::Floor = FLOOR;
+    floor_div::FloorDiv = FLOOR_DIV;
+    floor_mod::FloorMod = FLOOR_MOD;
     fully_connected::FullyConnected = FULLY_CONNECTED;
     gather::Gather = GATHER;
+    gather_nd::GatherNd = GATHER_ND;
+    gelu::Gelu = GELU;
+    greater::Greater = GREATER;
+    greater_equal::GreaterEqual = GREATER_EQUAL;
     hard_swish::HardSwish = HARD_SWISH;
     r#if::If = IF;
+    l2_normalization::L2Normalization = L2_NORMALIZATION;
     leaky_relu::LeakyRelu = LEAKY_RELU;
+    less::Less = LESS;
+    less_equal::LessEqual = LESS_EQUAL;
+    local_response_normalization::LocalResponseNormalization = LOCAL_RESPONSE_NORMALIZATION;
+    log::Log = LOG;
+    log_softmax::LogSoftmax = LOG_SOFTMAX;
+    logical_and::LogicalAnd = LOGICAL_AND;
+    logical_not::LogicalNot = LOGICAL_NOT;
+    logical_or::LogicalOr = LOGICAL_OR;
     logistic::Logistic = LOGISTIC;
+    matrix_diag::MatrixDiag = MATRIX_DIAG;
+    matrix_set_diag::MatrixSetDiag = MATRIX_SET_DIAG;
     max_pool_2d::MaxPool2d = MAX_POOL_2D;
     maximum::Maximum = MAXIMUM;
     mean::Mean = MEAN;
     minimum::Minimum = MINIMUM;
     mirror_pad::MirrorPad = MIRROR_PAD;
     mul::Mul = MUL;
+    neg::Neg = NEG;
+    non_max_suppression_v4::NonMaxSuppressionV4 = NON_MAX_SUPPRESSION_V4;
+    non_max_suppression_v5::NonMaxSuppressionV5 = NON_MAX_SUPPRESSION_V5;
+    not_equal::NotEqual = NOT_EQUAL;
+    one_hot::OneHot = ONE_HOT;
     pack::Pack = PACK;
     pad::Pad = PAD;
     pad_v2::PadV2 = PADV2;
+    pow::Pow = POW;
     prelu::Prelu = PRELU;
     quantize::Quantize = QUANTIZE;
+    range::Range = RANGE;
+    rank::Rank = RANK;
     read_variable::ReadVariable = READ_VARIABLE;
+    reduce_all::ReduceAll = REDUCE_ALL;
+    reduce_any::ReduceAny = REDUCE_ANY;
     reduce_max::ReduceMax = REDUCE_MAX;
     reduce_min::ReduceMin = REDUCE_MIN;
-    relu6::Relu6 = RELU6;
+    reduce_prod::ReduceProd = REDUCE_PROD;
     relu::Relu = RELU;
+    relu6::Relu6 = RELU6;
+    relu_0_to_1::Relu0To1 = RELU_0_TO_1;
     relu_n1_to_1::ReluN1To1 = RELU_N1_TO_1;
     reshape::Reshape = RESHAPE;
     resize_bilinear::ResizeBilinear = RESIZE_BILINEAR;
     resize_nearest_neighbor::ResizeNearestNeighbor = RESIZE_NEAREST_NEIGHBOR;
+    reverse_sequence::ReverseSequence = REVERSE_SEQUENCE;
+    reverse_v2::ReverseV2 = REVERSE_V2;
+    round::Round = ROUND;
+    rsqrt::Rsqrt = RSQRT;
+    scatter_nd::ScatterNd = SCATTER_ND;
+    segment_sum::SegmentSum = SEGMENT_SUM;
+    select::Select = SELECT;
+    select_v2::SelectV2 = SELECT_V2;
     shape::ShapeOf = SHAPE;
+    sign::Sign = SIGN;
+    sin::Sin = SIN;
     slice::Slice = SLICE;
     softmax::Softmax = SOFTMAX;
     space_to_batch_nd::SpaceToBatchNd = SPACE_TO_BATCH_ND;
     space_to_depth::SpaceToDepth = SPACE_TO_DEPTH;
+    sparse_to_dense::SparseToDense = SPARSE_TO_DENSE;
     split::Split = SPLIT;
     split_v::SplitV = SPLIT_V;
+    sqrt::Sqrt = SQRT;
+    square::Square = SQUARE;
+    squared_difference::SquaredDifference = SQUARED_DIFFERENCE;
     squeeze::Squeeze = SQUEEZE;
     stablehlo_composite::StablehloComposite = STABLEHLO_COMPOSITE;
     strided_slice::StridedSlice = STRIDED_SLICE;
@@ -667,9 +748,13 @@ operators! {
     sum::Sum = SUM;
     tanh::Tanh = TANH;
     tile::Tile = TILE;
+    topk_v2::TopkV2 = TOPK_V2;
     transpose::Transpose = TRANSPOSE;
     transpose_conv::TransposeConv = TRANSPOSE_CONV;
+    unique::Unique = UNIQUE;
     unpack::Unpack = UNPACK;
     var_handle::VarHandle = VAR_HANDLE;
+    where_nonzero::Where = WHERE;
     r#while::While = WHILE;
+    zeros_like::ZerosLike = ZEROS_LIKE;
 }

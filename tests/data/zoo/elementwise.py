@@ -111,11 +111,13 @@ def reductions(zoo):
     }
     for family, names, (so, zo) in (
         ("mean", axes, (0.023, -9)), ("sum", ("hw_keep", "channel", "batch_width", "all", "rank2"), (0.31, -9)),
-        ("reduce_max", ("hw_keep", "hw", "channel", "all", "rank3_middle"), (0.041, 12)),
+        ("reduce_min", ("hw_keep", "channel"), (0.041, 12)), ("reduce_max", ("hw_keep", "hw", "channel", "all", "rank3_middle"), (0.041, 12)),
     ):
         for variant in names:
             shape, axis, keep = axes[variant]
-            for dtype in ("float32", "int8") + (("uint8",) if (family, variant) in (("mean", "hw_keep"), ("mean", "channel")) else ()):
+            more = ("int16",) if variant in ("hw_keep", "channel") else ()
+            more += ("uint8",) if more and family == "mean" else ()
+            for dtype in ("float32", "int8") + more:
                 c = zoo.case(family, variant, dtype)
                 x = c.input(shape, dtype, q_for(dtype, 0.041, 12))
                 a = c.const(axis, "int32")

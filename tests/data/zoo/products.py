@@ -185,10 +185,10 @@ def fully_connected(zoo):
 def pools(zoo):
     for family, code in (("average_pool_2d", "AVERAGE_POOL_2D"), ("max_pool_2d", "MAX_POOL_2D")):
         for variant, dtypes, shape, kernel, stride, pad, act in (
-            ("2x2_s2_valid", EVERY, (1, 6, 7, 9), (2, 2), (2, 2), "valid", "none"),
-            ("3x3_s2_same", EVERY, (1, 7, 8, 5), (3, 3), (2, 2), "same", "none"),
+            ("2x2_s2_valid", EVERY + ("int16",), (1, 6, 7, 9), (2, 2), (2, 2), "valid", "none"),
+            ("3x3_s2_same", EVERY + ("int16",), (1, 7, 8, 5), (3, 3), (2, 2), "same", "none"),
             ("3x3_s1_same_relu", ALL, (1, 5, 4, 17), (3, 3), (1, 1), "same", "relu"),
-            ("2x3_s1x2_valid_relu6", EVERY, (1, 6, 7, 5), (2, 3), (1, 2), "valid", "relu6"),
+            ("2x3_s1x2_valid_relu6", EVERY + ("int16",), (1, 6, 7, 5), (2, 3), (1, 2), "valid", "relu6"),
             ("3x2_s3_same_relu_n1", ALL, (1, 8, 7, 3), (3, 2), (3, 3), "same", "relu_n1_to_1"),
             ("whole_image", ALL, (1, 7, 7, 10), (7, 7), (1, 1), "valid", "none"),
             ("kernel_over_image_same", ALL, (1, 3, 2, 4), (5, 5), (2, 2), "same", "none"),

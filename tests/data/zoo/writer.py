@@ -97,6 +97,10 @@ class Graph:
             version = 2 if narrow and code not in VERSION_1 else 1
         self.ops.append((code, inputs, outputs, options, version, fields))
 
+    def custom(self, name, options, inputs, outputs):
+        """An operator that the format knows by `name` only, with `options` in a format of its own."""
+        self.ops.append((name, inputs, outputs, None, 1, {"custom": bytes(options)}))
+
 
 class Case(Graph):
     """One model with the inputs to run it on, `runs` times. Random numbers depend on the name alone."""
@@ -190,9 +194,12 @@ class Case(Graph):
 
     @staticmethod
     def _operator(code, inputs, outputs, options, version, fields, codes):
-        number = getattr(s.BuiltinOperator, code)
-        codes.append(s.OperatorCodeT(builtinCode=number, deprecatedBuiltinCode=min(number, 127), version=version))
+        number = s.BuiltinOperator.CUSTOM if "custom" in fields else getattr(s.BuiltinOperator, code)
+        name = code if "custom" in fields else None
+        codes.append(s.OperatorCodeT(builtinCode=number, deprecatedBuiltinCode=min(number, 127), version=version, customCode=name))
         o = s.OperatorT(opcodeIndex=len(codes) - 1, inputs=np.asarray(inputs, np.int32), outputs=np.asarray(outputs, np.int32))
+        if "custom" in fields:
+            o.customOptions = np.frombuffer(fields["custom"], np.uint8)
         if options:
             table = getattr(s, options + "T")()
             for k, v in fields.items():

@@ -7,10 +7,14 @@ mod stage;
 
 use std::arch::x86_64::*;
 
-pub(crate) use depthwise::{depthwise_f32, depthwise_i8, pack_depthwise_i8};
-pub(crate) use product::{TILE_F32, TILE_I8, product_f32, product_i8};
+pub(crate) use depthwise::{
+    depthwise_f32, depthwise_i8, depthwise_i16, pack_depthwise_i8, pack_depthwise_i16,
+};
+pub(crate) use product::{TILE_F32, TILE_I8, product_f32, product_i8, product_i16, sums_i8};
 
 use crate::Avx2;
+use crate::hybrid::{Quantizer, RowScale};
+use crate::product::HybridColumns;
 
 /// The portable loop, compiled for these vectors.
 pub(crate) fn store_wide(_: Avx2, source: &[i8], target: &mut [u8]) {
@@ -20,6 +24,44 @@ pub(crate) fn store_wide(_: Avx2, source: &[i8], target: &mut [u8]) {
     }
     // SAFETY: the token proves the features.
     unsafe { inner(source, target) }
+}
+
+/// The portable loop, compiled for these vectors.
+pub(crate) fn scale_sums(
+    _: Avx2,
+    columns: &HybridColumns,
+    first: usize,
+    row: RowScale,
+    clamp: (f32, f32),
+    output: &mut [f32],
+) {
+    #[target_feature(enable = "avx2,fma")]
+    fn inner(
+        columns: &HybridColumns,
+        first: usize,
+        row: RowScale,
+        clamp: (f32, f32),
+        output: &mut [f32],
+    ) {
+        crate::portable::scale_sums(columns, first, row, clamp, output);
+    }
+    // SAFETY: the token proves the features.
+    unsafe { inner(columns, first, row, clamp, output) }
+}
+
+/// The portable loop, compiled for these vectors.
+pub(crate) fn quantize_row(
+    _: Avx2,
+    quantizer: Quantizer,
+    input: &[f32],
+    output: &mut [i8],
+) -> RowScale {
+    #[target_feature(enable = "avx2")]
+    fn inner(quantizer: Quantizer, input: &[f32], output: &mut [i8]) -> RowScale {
+        crate::hybrid::quantize_row(quantizer, input, output)
+    }
+    // SAFETY: the token proves the features.
+    unsafe { inner(quantizer, input, output) }
 }
 
 /// Loads 16 bytes and widens them to int16.
@@ -34,6 +76,14 @@ fn load_widened(bytes: &[i8; 16]) -> __m256i {
 #[inline]
 #[target_feature(enable = "avx2")]
 fn load_i32(values: &[i32; 8]) -> __m256i {
+    // SAFETY: the reference is to 32 readable bytes; the load needs no alignment.
+    unsafe { _mm256_loadu_si256(values.as_ptr().cast()) }
+}
+
+/// Loads 4 integers of 64 bits.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn load_i64(values: &[i64; 4]) -> __m256i {
     // SAFETY: the reference is to 32 readable bytes; the load needs no alignment.
     unsafe { _mm256_loadu_si256(values.as_ptr().cast()) }
 }

@@ -3,14 +3,19 @@
 use std::arch::x86_64::*;
 
 use super::stage::Stage;
-use super::{load_bytes, load_f32, load_i32, store_bytes, store_f32};
+use super::{load_bytes, load_f32, load_i32, load_i64, load_widened, store_bytes, store_f32};
 use crate::Avx512;
 use crate::geometry::Window;
-use crate::product::{PackedF32, PackedI8, Tile};
+use crate::product::{PackedF32, PackedI8, PackedI16, Segments, SumsI8, Tile};
 
 /// The tile that is fastest for `n` columns, by measurement: wide ones unless they leave many columns idle.
 pub(crate) fn tile_i8(n: usize) -> Tile {
     best_tile(n, [(14, 115), (12, 103), (7, 102), (5, 100)])
+}
+
+/// As [`tile_i8`], for int16: more rows than these would leave no registers for the weights.
+pub(crate) fn tile_i16(n: usize) -> Tile {
+    best_tile(n, [(14, 115), (12, 103), (7, 102), (4, 100)])
 }
 
 /// As [`tile_i8`], for float32.
@@ -90,7 +95,7 @@ pub(crate) fn product_i8(
 ) {
     for_tile!(
         rows,
-        packed.tile.width,
+        packed.sums.layout.tile.width,
         tile_of_i8(packed, window, block, output, pitch)
     );
 }
@@ -103,11 +108,34 @@ fn tile_of_i8<const MR: usize, const NV: usize>(
     output: &mut [i8],
     pitch: usize,
 ) {
-    let (width, columns) = (16 * NV, packed.block_columns(block));
-    window.check(MR, packed.segments.taps(), packed.groups() * 4);
+    let (width, columns) = (16 * NV, packed.sums.layout.block_columns(block));
+    let accumulators = sum_i8::<MR, NV>(&packed.sums, window, block);
+    let Some(stage) = Stage::<NV>::load(&packed.stage, block * width) else {
+        return store_scalar(packed, &accumulators, block, output, pitch);
+    };
+    let order = load_bytes(&IN_ORDER[if NV < 4 { NV - 1 } else { 0 }]);
+    for (i, row) in accumulators.iter().enumerate() {
+        let mut bytes = stage.apply(row);
+        if NV < 4 {
+            bytes = _mm512_permutexvar_epi8(order, bytes);
+        }
+        store_bytes(bytes, &mut output[i * pitch..][..columns]);
+    }
+}
+
+/// The sums of a tile.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512vbmi")]
+fn sum_i8<const MR: usize, const NV: usize>(
+    packed: &SumsI8,
+    window: &Window<u8>,
+    block: usize,
+) -> [[__m512i; NV]; MR] {
+    let Segments { rows, columns, .. } = packed.layout.segments;
+    window.check(MR, (rows, columns), packed.layout.groups() * 4);
 
     let mut accumulators = [[_mm512_setzero_si512(); NV]; MR];
-    let (bias, _) = packed.bias[block * width..].as_chunks::<16>();
+    let (bias, _) = packed.bias[block * 16 * NV..].as_chunks::<16>();
     for row in &mut accumulators {
         for (accumulator, bias) in row.iter_mut().zip(bias) {
             *accumulator = load_i32(bias);
@@ -116,10 +144,10 @@ fn tile_of_i8<const MR: usize, const NV: usize>(
 
     let (weights, _) = packed.block(block).as_chunks::<64>();
     let mut weights = weights.chunks_exact(NV);
-    for y in 0..packed.segments.rows {
-        for x in 0..packed.segments.columns {
+    for y in 0..rows {
+        for x in 0..columns {
             let start = window.offset + y * window.row + x * window.column;
-            for (group, vectors) in (0..packed.groups()).zip(&mut weights) {
+            for (group, vectors) in (0..packed.layout.groups()).zip(&mut weights) {
                 let mut loaded = [_mm512_setzero_si512(); NV];
                 for (loaded, vector) in loaded.iter_mut().zip(vectors) {
                     *loaded = load_bytes(vector);
@@ -141,17 +169,40 @@ fn tile_of_i8<const MR: usize, const NV: usize>(
             }
         }
     }
+    accumulators
+}
 
-    let Some(stage) = Stage::<NV>::load(&packed.stage, block * width) else {
-        return store_scalar(packed, &accumulators, block, output, pitch);
-    };
-    let order = load_bytes(&IN_ORDER[if NV < 4 { NV - 1 } else { 0 }]);
-    for (i, row) in accumulators.iter().enumerate() {
-        let mut bytes = stage.apply(row);
-        if NV < 4 {
-            bytes = _mm512_permutexvar_epi8(order, bytes);
+/// As [`crate::portable::sums_i8`], same bits.
+pub(crate) fn sums_i8(
+    _: Avx512,
+    packed: &SumsI8,
+    window: &Window<u8>,
+    rows: usize,
+    block: usize,
+    output: &mut [f32],
+    pitch: usize,
+) {
+    for_tile!(
+        rows,
+        packed.layout.tile.width,
+        sums_of_i8(packed, window, block, output, pitch)
+    );
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512vbmi")]
+fn sums_of_i8<const MR: usize, const NV: usize>(
+    packed: &SumsI8,
+    window: &Window<u8>,
+    block: usize,
+    output: &mut [f32],
+    pitch: usize,
+) {
+    let columns = packed.layout.block_columns(block);
+    for (i, row) in sum_i8::<MR, NV>(packed, window, block).iter().enumerate() {
+        let output = &mut output[i * pitch..][..columns];
+        for (&sums, output) in row.iter().zip(output.chunks_mut(16)) {
+            store_f32(_mm512_castsi512_ps(sums), output);
         }
-        store_bytes(bytes, &mut output[i * pitch..][..columns]);
     }
 }
 
@@ -164,17 +215,167 @@ fn store_scalar<const MR: usize, const NV: usize>(
     output: &mut [i8],
     pitch: usize,
 ) {
-    let first = block * packed.tile.width;
+    let layout = &packed.sums.layout;
+    let first = block * layout.tile.width;
     for (i, row) in accumulators.iter().enumerate() {
         // SAFETY: a vector of 512 bits is 16 integers, and every bit pattern is one.
         let values = row.map(|vector| unsafe { std::mem::transmute::<__m512i, [i32; 16]>(vector) });
-        let output = &mut output[i * pitch..][..packed.block_columns(block)];
+        let output = &mut output[i * pitch..][..layout.block_columns(block)];
         for (column, output) in output.iter_mut().enumerate() {
-            let position = packed.position(column);
+            let position = layout.position(column);
             *output = packed
                 .stage
                 .apply(first + position, values.as_flattened()[position]);
         }
+    }
+}
+
+/// As [`crate::portable::product_i16`], same bits.
+pub(crate) fn product_i16(
+    _: Avx512,
+    packed: &PackedI16,
+    window: &Window<i16>,
+    rows: usize,
+    block: usize,
+    output: &mut [i16],
+    pitch: usize,
+) {
+    for_tile!(
+        rows,
+        packed.layout.tile.width,
+        tile_of_i16(packed, window, block, output, pitch)
+    );
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+fn tile_of_i16<const MR: usize, const NV: usize>(
+    packed: &PackedI16,
+    window: &Window<i16>,
+    block: usize,
+    output: &mut [i16],
+    pitch: usize,
+) {
+    let Segments { rows, columns, .. } = packed.layout.segments;
+    let groups = packed.layout.groups();
+    window.check(MR, (rows, columns), 2 * groups);
+
+    let mut sums = [[_mm512_setzero_si512(); NV]; MR];
+    let mut totals = [[[_mm512_setzero_si512(); 2]; NV]; MR];
+    let (bias, _) = packed.bias[block * 16 * NV..].as_chunks::<8>();
+    for row in &mut totals {
+        for (total, [low, high]) in row.iter_mut().zip(bias.as_chunks::<2>().0) {
+            *total = [load_i64(low), load_i64(high)];
+        }
+    }
+
+    let (weights, _) = packed.block(block).as_chunks::<32>();
+    let mut weights = weights.chunks_exact(NV);
+    let mut left = packed.drain;
+    for y in 0..rows {
+        for x in 0..columns {
+            let start = window.offset + y * window.row + x * window.column;
+            let mut group = 0;
+            while group < groups {
+                let end = groups.min(group.saturating_add(left));
+                left -= end - group;
+                for (group, vectors) in (group..end).zip(&mut weights) {
+                    let mut loaded = [_mm512_setzero_si512(); NV];
+                    for (loaded, vector) in loaded.iter_mut().zip(vectors) {
+                        *loaded = load_widened(vector);
+                    }
+                    for (i, row) in sums.iter_mut().enumerate() {
+                        // SAFETY: `check` found that pixel `i < MR` has 2 * groups elements at this segment's start.
+                        let pair = unsafe {
+                            let first = window
+                                .data
+                                .as_ptr()
+                                .add(start + i * window.pixel + 2 * group);
+                            first.cast::<i32>().read_unaligned()
+                        };
+                        let input = _mm512_set1_epi32(pair);
+                        for (sum, &vector) in row.iter_mut().zip(&loaded) {
+                            *sum = _mm512_dpwssd_epi32(*sum, input, vector);
+                        }
+                    }
+                }
+                if left == 0 {
+                    add_wide(&mut totals, &sums);
+                    sums = [[_mm512_setzero_si512(); NV]; MR];
+                    left = packed.drain;
+                }
+                group = end;
+            }
+        }
+    }
+    add_wide(&mut totals, &sums);
+
+    let columns = packed.layout.block_columns(block);
+    for (i, row) in totals.iter().enumerate() {
+        let output = output[i * pitch..][..columns].chunks_mut(16);
+        for (j, (total, output)) in row.iter().zip(output).enumerate() {
+            store_i16(packed, total, block * NV + j, output);
+        }
+    }
+}
+
+/// Adds int32 to the int64 of the same columns.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn add_wide<const MR: usize, const NV: usize>(
+    totals: &mut [[[__m512i; 2]; NV]; MR],
+    sums: &[[__m512i; NV]; MR],
+) {
+    for (totals, sums) in totals
+        .as_flattened_mut()
+        .iter_mut()
+        .zip(sums.as_flattened())
+    {
+        let low = _mm512_cvtepi32_epi64(_mm512_castsi512_si256(*sums));
+        let high = _mm512_cvtepi32_epi64(_mm512_extracti64x4_epi64::<1>(*sums));
+        totals[0] = _mm512_add_epi64(totals[0], low);
+        totals[1] = _mm512_add_epi64(totals[1], high);
+    }
+}
+
+/// The outputs of 16 columns, the `vector`th such of all blocks; as many as `output` has.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+fn store_i16(packed: &PackedI16, total: &[__m512i; 2], vector: usize, output: &mut [i16]) {
+    let Some(wide) = &packed.wide else {
+        // SAFETY: a vector of 512 bits is 8 integers, and every bit pattern is one.
+        let values = total.map(|half| unsafe { std::mem::transmute::<__m512i, [i64; 8]>(half) });
+        for (column, (output, &sum)) in output.iter_mut().zip(values.as_flattened()).enumerate() {
+            *output = packed.stage.apply_i16(vector * 16 + column, sum);
+        }
+        return;
+    };
+    let (factors, _) = wide.factor.as_chunks::<8>();
+    let (shifts, _) = wide.shift.as_chunks::<8>();
+    let one = _mm512_set1_epi64(1);
+    let mut halves = [_mm256_setzero_si256(); 2];
+    for (half, result) in halves.iter_mut().enumerate() {
+        let (factor, shift) = (
+            load_i64(&factors[vector * 2 + half]),
+            load_i64(&shifts[vector * 2 + half]),
+        );
+        let rounding = _mm512_sllv_epi64(one, _mm512_sub_epi64(shift, one));
+        let product = _mm512_add_epi64(_mm512_mullo_epi64(total[half], factor), rounding);
+        *result = _mm512_cvtepi64_epi32(_mm512_srav_epi64(product, shift));
+    }
+    let scaled = _mm512_inserti64x4::<1>(_mm512_castsi256_si512(halves[0]), halves[1]);
+    let (min, max) = (
+        _mm512_set1_epi32(packed.stage.min),
+        _mm512_set1_epi32(packed.stage.max),
+    );
+    let words = _mm512_cvtepi32_epi16(_mm512_min_epi32(_mm512_max_epi32(scaled, min), max));
+    match output.len() {
+        // SAFETY: 16 words are writable; the store needs no alignment.
+        16 => unsafe { _mm256_storeu_si256(output.as_mut_ptr().cast(), words) },
+        0 => {}
+        // SAFETY: only words of the mask are written, and the slice has as many.
+        len => unsafe {
+            _mm256_mask_storeu_epi16(output.as_mut_ptr(), u16::MAX >> (16 - len.min(16)), words)
+        },
     }
 }
 
@@ -190,7 +391,7 @@ pub(crate) fn product_f32(
 ) {
     for_tile!(
         rows,
-        packed.tile.width,
+        packed.layout.tile.width,
         tile_of_f32(packed, window, block, output, pitch)
     );
 }
@@ -203,8 +404,12 @@ fn tile_of_f32<const MR: usize, const NV: usize>(
     output: &mut [f32],
     pitch: usize,
 ) {
-    let (width, columns) = (16 * NV, packed.block_columns(block));
-    window.check(MR, packed.segments.taps(), packed.segments.len);
+    let (width, columns) = (16 * NV, packed.layout.block_columns(block));
+    window.check(
+        MR,
+        packed.layout.segments.taps(),
+        packed.layout.segments.len,
+    );
 
     let mut sums = [[_mm512_setzero_ps(); NV]; MR];
     let (bias, _) = packed.bias[block * width..].as_chunks::<16>();
@@ -216,10 +421,10 @@ fn tile_of_f32<const MR: usize, const NV: usize>(
 
     let (weights, _) = packed.block(block).as_chunks::<16>();
     let mut weights = weights.chunks_exact(NV);
-    for y in 0..packed.segments.rows {
-        for x in 0..packed.segments.columns {
+    for y in 0..packed.layout.segments.rows {
+        for x in 0..packed.layout.segments.columns {
             let start = window.offset + y * window.row + x * window.column;
-            for (element, vectors) in (0..packed.segments.len).zip(&mut weights) {
+            for (element, vectors) in (0..packed.layout.segments.len).zip(&mut weights) {
                 let mut loaded = [_mm512_setzero_ps(); NV];
                 for (loaded, vector) in loaded.iter_mut().zip(vectors) {
                     *loaded = load_f32(vector);

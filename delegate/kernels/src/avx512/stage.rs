@@ -23,7 +23,7 @@ enum Factor<const NV: usize> {
 }
 
 impl<const NV: usize> Stage<NV> {
-    /// The stage of `16 * NV` columns from column `first`; `None` for [`Requantize::Double`].
+    /// The stage of `16 * NV` columns from column `first`; `None` for what has no vector form here.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw")]
     pub fn load(stage: &OutputStage, first: usize) -> Option<Self> {
@@ -50,7 +50,7 @@ impl<const NV: usize> Stage<NV> {
                 }
                 Factor::Fixed(loaded)
             }
-            Requantize::Double { .. } => return None,
+            Requantize::Wide { .. } | Requantize::Double { .. } => return None,
         };
         Some(Self {
             factor,

@@ -13,6 +13,7 @@ use crate::tensor::Bytes;
 pub struct Kernel {
     run: Box<dyn Fn(&mut Run<'_>) + Send + Sync>,
     scratch: usize,
+    copied: Vec<usize>,
 }
 
 impl Kernel {
@@ -29,7 +30,21 @@ impl Kernel {
         Self {
             run: Box::new(run),
             scratch,
+            copied: Vec::new(),
         }
+    }
+
+    /// The same kernel, which has copied what it needs of the constant operands `inputs` and does
+    /// not read them when it runs.
+    #[must_use]
+    pub fn with_copies_of(mut self, inputs: impl Into<Vec<usize>>) -> Self {
+        self.copied = inputs.into();
+        self
+    }
+
+    /// Whether it reads the operand at `input` when it runs.
+    pub(crate) fn reads(&self, input: usize) -> bool {
+        !self.copied.contains(&input)
     }
 
     /// Bytes of scratch memory.

@@ -71,6 +71,8 @@ pub struct Plan {
     pub(crate) scratch_len: usize,
     /// Bytes that keep their content between runs.
     pub(crate) state_len: usize,
+    /// Bytes of results that were computed beforehand.
+    pub(crate) constants_len: usize,
     pub(crate) threads: usize,
     pub(crate) call_limit: u64,
     pub(crate) subgraph: usize,
@@ -174,7 +176,13 @@ pub(super) struct Planner<'a, 'm> {
     values: Vec<Value>,
     /// Whether the value is there when the next operator runs.
     known: Vec<bool>,
+    /// How many operators that are not planned yet read the value.
+    readers: Vec<usize>,
+    /// Whether the value was computed here, and nothing that runs reads it.
+    is_spare: Vec<bool>,
     steps: Vec<Step>,
+    /// Bytes of results that are computed beforehand.
+    constants_len: usize,
 }
 
 impl<'a, 'm> Planner<'a, 'm> {
@@ -190,14 +198,23 @@ impl<'a, 'm> Planner<'a, 'm> {
                 count => format!("the model has {count} subgraphs and none of number {number}"),
             })
         })?;
+        let values: Vec<Value> = subgraph.tensors.iter().map(value).collect();
+        let mut readers = vec![0; values.len()];
+        let inputs = subgraph.nodes.iter().flat_map(|node| node.inputs.iter());
+        for input in inputs.flatten() {
+            readers[input.index()] += 1;
+        }
         Ok(Self {
             number,
+            readers,
+            is_spare: vec![false; values.len()],
             subgraph,
             options,
             context,
-            values: subgraph.tensors.iter().map(value).collect(),
+            values,
             known: subgraph.tensors.iter().map(Tensor::is_constant).collect(),
             steps: Vec::new(),
+            constants_len: 0,
         })
     }
 
@@ -275,7 +292,9 @@ impl<'a, 'm> Planner<'a, 'm> {
             .map(|s| s.kernel.scratch())
             .max()
             .unwrap_or(0);
-        let needed = arena_len.saturating_add(scratch_len);
+        let needed = arena_len
+            .saturating_add(scratch_len)
+            .saturating_add(self.constants_len);
         if needed > self.options.memory_limit {
             return Err(RunError::Memory {
                 needed,
@@ -291,6 +310,7 @@ impl<'a, 'm> Planner<'a, 'm> {
             arena_len,
             scratch_len,
             state_len: 0,
+            constants_len: self.constants_len,
             threads: self.options.threads.max(1),
             call_limit: self.options.call_limit,
             subgraph: self.number,
@@ -362,6 +382,7 @@ impl<'a, 'm> Planner<'a, 'm> {
             self.known[output.index()] = true;
         }
         if let ([output], Some(data)) = (&*node.outputs, operator.fold(&io)) {
+            self.keep(data.len())?;
             self.values[output.index()].data = Some(Bytes::from(data));
             return Ok(());
         }
@@ -387,10 +408,29 @@ impl<'a, 'm> Planner<'a, 'm> {
             .flatten()
             .all(|i| self.values[i.index()].data.is_some());
         if constant && !has_effects && !node.outputs.is_empty() {
-            self.compute(&step)
+            self.compute(&step)?;
         } else {
+            for (slot, &input) in step.inputs.iter().enumerate() {
+                if let Some(input) = input.filter(|_| step.kernel.reads(slot)) {
+                    self.is_spare[input] = false;
+                }
+            }
             self.steps.push(step);
-            Ok(())
+        }
+        self.drop_spare(node);
+        Ok(())
+    }
+
+    /// Drops the operands of a planned `node` that were computed here and have been copied by all
+    /// that need them: weights that were widened and then packed are not kept twice.
+    fn drop_spare(&mut self, node: &Node) {
+        for input in node.inputs.iter().flatten() {
+            let index = input.index();
+            self.readers[index] -= 1;
+            let is_done = self.readers[index] == 0 && !self.subgraph.outputs.contains(input);
+            if is_done && self.is_spare[index] && !self.options.keep_all {
+                self.values[index].data = None;
+            }
         }
     }
 
@@ -423,6 +463,7 @@ impl<'a, 'm> Planner<'a, 'm> {
             })
             .collect();
         let (ranges, arena_len) = self.checked(arena::place(&requests))?;
+        self.keep(arena_len)?;
         let mut arena = self.allocate(arena_len)?;
         let mut scratch = self.allocate(step.kernel.scratch())?;
         let mut places = self.constant_places()?;
@@ -445,6 +486,19 @@ impl<'a, 'm> Planner<'a, 'm> {
         let arena = Bytes::new(arena);
         for (&output, range) in step.outputs.iter().zip(ranges) {
             self.values[output].data = arena.slice(range);
+            self.is_spare[output] = true;
+        }
+        Ok(())
+    }
+
+    /// Counts a result of `len` bytes that is a constant.
+    fn keep(&mut self, len: usize) -> Result<(), RunError> {
+        self.constants_len = self.constants_len.saturating_add(len);
+        if self.constants_len > self.options.memory_limit {
+            return Err(RunError::Memory {
+                needed: self.constants_len,
+                limit: self.options.memory_limit,
+            });
         }
         Ok(())
     }
@@ -492,9 +546,11 @@ impl<'a, 'm> Planner<'a, 'm> {
             live[tensor] = Some((first.min(from), last.max(to)));
         };
         let unused = |input: TensorId| {
-            let used = self.steps.iter().flat_map(|step| &step.inputs).flatten();
-            !self.subgraph.outputs.contains(&input)
-                && !used.into_iter().any(|&i| i == input.index())
+            let reads = |step: &Step| {
+                let mut slots = step.inputs.iter().enumerate();
+                slots.any(|(slot, &i)| i == Some(input.index()) && step.kernel.reads(slot))
+            };
+            !self.subgraph.outputs.contains(&input) && !self.steps.iter().any(reads)
         };
         for &input in &self.subgraph.inputs {
             // Nobody looks at an input of a body that the body does not use.
@@ -503,8 +559,10 @@ impl<'a, 'm> Planner<'a, 'm> {
             }
         }
         for (index, step) in self.steps.iter().enumerate() {
-            for &input in step.inputs.iter().flatten() {
-                need(input, index, index);
+            for (slot, &input) in step.inputs.iter().enumerate() {
+                if let Some(input) = input.filter(|_| step.kernel.reads(slot)) {
+                    need(input, index, index);
+                }
             }
             for &output in &step.outputs {
                 need(
@@ -553,5 +611,76 @@ fn value(tensor: &Tensor) -> Value {
             .data
             .clone()
             .filter(|_| tensor.dtype != DType::String),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::cpu::Runner;
+    use crate::ops::{Add, Dequantize, FullyConnected};
+
+    /// A product with weights of float16, which are 1 and 2, and the sum of what `also` adds to it.
+    fn model(is_read_too: bool) -> (Model, TensorId) {
+        let mut subgraph = Subgraph::default();
+        let mut tensor = |dtype, data: Option<Vec<u8>>| {
+            let mut tensor = Tensor::new("", dtype, [1, 2]);
+            tensor.data = data.map(Bytes::from);
+            subgraph.add_tensor(tensor)
+        };
+        let half = tensor(DType::F16, Some(vec![0x00, 0x3c, 0x00, 0x40]));
+        let weights = tensor(DType::F32, None);
+        let (input, product, sum) = (
+            tensor(DType::F32, None),
+            tensor(DType::F32, None),
+            tensor(DType::F32, None),
+        );
+        subgraph.nodes = vec![
+            Node::new(Dequantize, &[half], &[weights]),
+            Node::new(FullyConnected::default(), &[input, weights], &[product]),
+        ];
+        let output = if is_read_too {
+            let add = Node::new(Add::default(), &[product, weights], &[sum]);
+            subgraph.nodes.push(add);
+            sum
+        } else {
+            product
+        };
+        (subgraph.inputs, subgraph.outputs) = (vec![input], vec![output]);
+        let model = Model {
+            subgraphs: vec![subgraph],
+            ..Model::default()
+        };
+        (model, weights)
+    }
+
+    fn run(model: &Model) -> (Arc<Plan>, Vec<f32>) {
+        let plan = Arc::new(Plan::new(model, &Options::default()).unwrap());
+        let mut runner = Runner::new(plan.clone()).unwrap();
+        runner
+            .set_input(0, bytemuck::cast_slice(&[3.0f32, 5.0]))
+            .unwrap();
+        runner.run().unwrap();
+        let output = runner.output(0).chunks_exact(4);
+        let output = output.map(bytemuck::pod_read_unaligned).collect();
+        (plan, output)
+    }
+
+    #[test]
+    fn widened_weights_that_were_packed_are_not_kept() {
+        let (model, weights) = model(false);
+        let (plan, output) = run(&model);
+        assert_eq!(output, [13.0]);
+        assert!(plan.value(weights).data.is_none());
+    }
+
+    #[test]
+    fn widened_weights_that_are_read_when_running_are_kept() {
+        let (model, weights) = model(true);
+        let (plan, output) = run(&model);
+        assert_eq!(output, [14.0, 15.0]);
+        assert!(plan.value(weights).data.is_some());
     }
 }

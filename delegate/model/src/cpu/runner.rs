@@ -35,6 +35,15 @@ impl Runner {
                 Some(Arc::new(pool))
             }
         };
+        Self::in_pool(plan, pool)
+    }
+
+    /// Memory for `plan`, which is for as many threads as `other`'s; the threads are the same.
+    pub(super) fn sharing(plan: Arc<Plan>, other: &Self) -> Result<Self, RunError> {
+        Self::in_pool(plan, other.pool.clone())
+    }
+
+    fn in_pool(plan: Arc<Plan>, pool: Option<Arc<ThreadPool>>) -> Result<Self, RunError> {
         let memory = || RunError::Memory {
             needed: plan.memory(),
             limit: plan.memory(),

@@ -84,31 +84,40 @@ impl Activation {
         type_max: i32,
     ) -> Result<(i32, i32), OpError> {
         self.check()?;
-        if !(type_min..=type_max).contains(&output.zero_point) {
+        clamp_range(self.range_f32(), output, type_min, type_max)
+    }
+}
+
+/// The smallest and largest integer of a clamp to the real values `low..=high`, either of which
+/// may be infinite; see [`Activation::range`].
+pub(super) fn clamp_range(
+    (low, high): (f32, f32),
+    output: PerTensor,
+    type_min: i32,
+    type_max: i32,
+) -> Result<(i32, i32), OpError> {
+    if !(type_min..=type_max).contains(&output.zero_point) {
+        return Err(OpError::Quantization(format!(
+            "zero point {} is not in {type_min}..={type_max}",
+            output.zero_point
+        )));
+    }
+    let quantize = |real: f32, unbounded: i32| {
+        if real.is_infinite() {
+            return Ok(unbounded);
+        }
+        let steps = (real / output.scale).round();
+        // 2^31 is the first float above what an i32 holds.
+        if !(-2147483648.0..2147483648.0).contains(&steps) {
             return Err(OpError::Quantization(format!(
-                "zero point {} is not in {type_min}..={type_max}",
-                output.zero_point
+                "activation bound {real} does not fit 32 bits at scale {}",
+                output.scale
             )));
         }
-        let quantize = |real: f32| {
-            let steps = (real / output.scale).round();
-            // 2^31 is the first float above what an i32 holds.
-            if !(-2147483648.0..2147483648.0).contains(&steps) {
-                return Err(OpError::Quantization(format!(
-                    "activation bound {real} does not fit 32 bits at scale {}",
-                    output.scale
-                )));
-            }
-            Ok((steps as i32).saturating_add(output.zero_point))
-        };
-        let (low, high) = match self {
-            Self::Relu => (quantize(0.0)?, type_max),
-            Self::ReluN1To1 => (quantize(-1.0)?, quantize(1.0)?),
-            Self::Relu6 => (quantize(0.0)?, quantize(6.0)?),
-            _ => (type_min, type_max),
-        };
-        Ok((low.max(type_min), high.min(type_max)))
-    }
+        Ok((steps as i32).saturating_add(output.zero_point))
+    };
+    let (low, high) = (quantize(low, type_min)?, quantize(high, type_max)?);
+    Ok((low.max(type_min), high.min(type_max)))
 }
 
 #[cfg(test)]

@@ -55,6 +55,10 @@ impl Operator for Add {
         QuantRule::calibrated([Role::Activation])
     }
 
+    fn quant_rule_int16(&self) -> Option<QuantRule> {
+        QuantRule::calibrated([Role::Activation])
+    }
+
     fn version(&self, io: &Signature) -> i32 {
         match io.input(0) {
             Ok(a) if a.dtype == DType::I16 && a.quantization.is_none() => 5,

@@ -2,7 +2,7 @@
 
 use bantam_kernels::requantize::{Multiplier, rounding_divide_by_pot_i16};
 
-use super::broadcast::{Broadcast, binary_type};
+use super::broadcast::{binary, binary_type};
 use super::pointwise::{Element, limits, multiplier, parameters};
 use super::{Activation, Numerics, OpError, Signature};
 use crate::cpu::Kernel;
@@ -10,7 +10,7 @@ use crate::quant::PerTensor;
 use crate::tensor::DType;
 
 /// `activation(a OP b)` for types that are not quantized.
-pub(super) trait Plain {
+pub(super) trait Plain: 'static {
     /// For binary32.
     fn f32(a: f32, b: f32) -> f32;
     /// For integers; overflow wraps.
@@ -24,7 +24,6 @@ pub(super) fn prepare_plain<P: Plain>(
     activation: Activation,
 ) -> Result<Option<Kernel>, OpError> {
     activation.check()?;
-    let broadcast = Broadcast::of(io)?;
     let (low, high) = activation.range_f32();
     let bounds = (low as i64, high as i64);
     macro_rules! integer {
@@ -34,32 +33,22 @@ pub(super) fn prepare_plain<P: Plain>(
                 low.max(<$type>::MIN.into()) as $type,
                 high.min(i64::try_from(<$type>::MAX).unwrap_or(i64::MAX)) as $type,
             );
-            Kernel::new(move |run| {
-                let parts = run.parts::<$type>(0);
-                let (a, b) = (parts.inputs.get::<$type>(0), parts.inputs.get::<$type>(1));
-                broadcast.apply(a, b, parts.output, |a, b| {
-                    (P::i64(a.into(), b.into()) as $type).clamp(low, high)
-                });
+            binary(io, move |a: $type, b: $type| {
+                (P::i64(a.into(), b.into()) as $type).clamp(low, high)
             })
         }};
     }
-    Ok(Some(match binary_type(io)? {
-        DType::F32 => Kernel::new(move |run| {
-            let parts = run.parts::<f32>(0);
-            let (a, b) = (parts.inputs.get(0), parts.inputs.get(1));
-            if (low, high) == (f32::NEG_INFINITY, f32::INFINITY) {
-                broadcast.apply(a, b, parts.output, P::f32);
-            } else {
-                broadcast.apply(a, b, parts.output, |a, b| P::f32(a, b).clamp(low, high));
-            }
-        }),
+    let kernel = match binary_type(io)? {
+        DType::F32 if activation == Activation::None => binary(io, P::f32),
+        DType::F32 => binary(io, move |a, b| P::f32(a, b).clamp(low, high)),
         DType::I32 => integer!(i32),
         DType::I64 => integer!(i64),
         DType::U32 => integer!(u32),
         DType::I16 if io.input(0)?.quantization().is_err() => integer!(i16),
         DType::I8 | DType::U8 | DType::I16 => return Ok(None),
-        _ => return Err(io.unsupported(0)),
-    }))
+        _ => Err(io.unsupported(0)),
+    };
+    kernel.map(Some)
 }
 
 /// The sign of the second operand.
@@ -95,16 +84,15 @@ pub(super) fn prepare_sum(
         sign,
         range: activation.range(output, min, max)?,
     };
-    let broadcast = Broadcast::of(io)?;
     match (dtype, io.numerics) {
         (DType::I16, _) => match sum.powers_of_two().filter(|_| pot_scale_int16) {
-            Some(shifts) => sum.prepare_shifted(broadcast, shifts),
-            None => sum.prepare_reference::<i16>(broadcast, 15),
+            Some(shifts) => sum.prepare_shifted(io, shifts),
+            None => sum.prepare_reference::<i16>(io, 15),
         },
-        (DType::I8, Numerics::Fast) => sum.prepare_fast::<i8>(broadcast),
-        (DType::U8, Numerics::Fast) => sum.prepare_fast::<u8>(broadcast),
-        (DType::I8, Numerics::Reference) => sum.prepare_reference::<i8>(broadcast, 20),
-        (DType::U8, Numerics::Reference) => sum.prepare_reference::<u8>(broadcast, 20),
+        (DType::I8, Numerics::Fast) => sum.prepare_fast::<i8>(io),
+        (DType::U8, Numerics::Fast) => sum.prepare_fast::<u8>(io),
+        (DType::I8, Numerics::Reference) => sum.prepare_reference::<i8>(io, 20),
+        (DType::U8, Numerics::Reference) => sum.prepare_reference::<u8>(io, 20),
         _ => Err(io.unsupported(0)),
     }
 }
@@ -121,7 +109,7 @@ impl Sum {
     /// LiteRT's: both operands are brought to twice the larger scale, `left_shift` bits up.
     fn prepare_reference<T: Element>(
         self,
-        broadcast: Broadcast,
+        io: &Signature,
         left_shift: u32,
     ) -> Result<Kernel, OpError> {
         let Self {
@@ -136,28 +124,24 @@ impl Sum {
         let scaled = move |x: i32, zero_point: i32, scale: Multiplier| {
             scale.apply((x - zero_point).wrapping_shl(left_shift))
         };
-        Ok(Kernel::new(move |run| {
-            let parts = run.parts::<T>(0);
-            let operands = (parts.inputs.get::<T>(0), parts.inputs.get::<T>(1));
-            broadcast.apply(operands.0, operands.1, parts.output, |x, y| {
-                let x = scaled(x.into(), a.zero_point, scale_a);
-                let y = scaled(y.into(), b.zero_point, scale_b);
-                let sum = scale_output.apply(x.wrapping_add(sign.of(y)));
-                T::from_i32(sum.wrapping_add(output.zero_point).clamp(min, max))
-            });
-        }))
+        binary(io, move |x: T, y: T| {
+            let x = scaled(x.into(), a.zero_point, scale_a);
+            let y = scaled(y.into(), b.zero_point, scale_b);
+            let sum = scale_output.apply(x.wrapping_add(sign.of(y)));
+            T::from_i32(sum.wrapping_add(output.zero_point).clamp(min, max))
+        })
     }
 
     /// XNNPACK's: both operands times integers of at most 21 bits, one shift. As there, ratios of
     /// scales outside `2^-10..2^8` take the reference's way.
-    fn prepare_fast<T: Element>(self, broadcast: Broadcast) -> Result<Kernel, OpError> {
+    fn prepare_fast<T: Element>(self, io: &Signature) -> Result<Kernel, OpError> {
         let (ratio_a, ratio_b) = (
             self.a.scale / self.output.scale,
             self.b.scale / self.output.scale,
         );
         let fits = |ratio: f32| (1.0 / 1024.0..256.0).contains(&ratio);
         if !fits(ratio_a) || !fits(ratio_b) {
-            return self.prepare_reference::<T>(broadcast, 20);
+            return self.prepare_reference::<T>(io, 20);
         }
         let exponent = ((ratio_a.max(ratio_b).to_bits() >> 23) & 0xff) as i32 - 127;
         let shift = 20 - exponent;
@@ -167,17 +151,12 @@ impl Sum {
         let bias = (1 << (shift - 1)) - factor_a * self.a.zero_point - factor_b * self.b.zero_point;
         let zero_point = self.output.zero_point;
         let (min, max) = self.range;
-        Ok(Kernel::new(move |run| {
-            let parts = run.parts::<T>(0);
-            let operands = (parts.inputs.get::<T>(0), parts.inputs.get::<T>(1));
-            broadcast.apply(operands.0, operands.1, parts.output, |x, y| {
-                let (x, y): (i32, i32) = (x.into(), y.into());
-                let sum = bias
-                    .wrapping_add(x.wrapping_mul(factor_a))
-                    .wrapping_add(y.wrapping_mul(factor_b));
-                T::from_i32(((sum >> shift) + zero_point).clamp(min, max))
-            });
-        }))
+        binary(io, move |x: T, y: T| {
+            let sum = bias
+                .wrapping_add(x.into().wrapping_mul(factor_a))
+                .wrapping_add(y.into().wrapping_mul(factor_b));
+            T::from_i32(((sum >> shift) + zero_point).clamp(min, max))
+        })
     }
 
     /// The logarithms of the scales of both operands over that of the result, if all three are
@@ -196,7 +175,7 @@ impl Sum {
 
     /// LiteRT's for int16 with scales that are powers of two: one operand is shifted right to the
     /// scale of the other, which is the result's.
-    fn prepare_shifted(self, broadcast: Broadcast, shifts: (i32, i32)) -> Result<Kernel, OpError> {
+    fn prepare_shifted(self, io: &Signature, shifts: (i32, i32)) -> Result<Kernel, OpError> {
         let usable = |shift: i32| (-15..=0).contains(&shift);
         let (shift_a, shift_b) = shifts;
         if !usable(shift_a) || !usable(shift_b) || (shift_a != 0 && shift_b != 0) {
@@ -206,18 +185,14 @@ impl Sum {
         }
         let sign = self.sign;
         let (min, max) = self.range;
-        Ok(Kernel::new(move |run| {
-            let parts = run.parts::<i16>(0);
-            let operands = (parts.inputs.get(0), parts.inputs.get(1));
-            broadcast.apply(operands.0, operands.1, parts.output, |x, y| {
-                let x = rounding_divide_by_pot_i16(x, -shift_a);
-                let y = rounding_divide_by_pot_i16(y, -shift_b);
-                let sum = match sign {
-                    Sign::Plus => x.saturating_add(y),
-                    Sign::Minus => x.saturating_sub(y),
-                };
-                i32::from(sum).clamp(min, max) as i16
-            });
-        }))
+        binary(io, move |x: i16, y: i16| {
+            let x = rounding_divide_by_pot_i16(x, -shift_a);
+            let y = rounding_divide_by_pot_i16(y, -shift_b);
+            let sum = match sign {
+                Sign::Plus => x.saturating_add(y),
+                Sign::Minus => x.saturating_sub(y),
+            };
+            i32::from(sum).clamp(min, max) as i16
+        })
     }
 }

@@ -3,6 +3,7 @@
 //! Input `[batch, height, width, depth]`. Integers are averaged as they are stored, halves away
 //! from zero, so input and result share scale and zero point.
 
+use super::pointwise::Element;
 use super::pool_2d::Pool2d;
 use super::{Attributes, OpError, Operator, QuantRule, Role, Signature};
 use crate::cpu::Kernel;
@@ -25,6 +26,29 @@ impl Attributes for AveragePool2d {
     }
 }
 
+/// `sum / count`, halves away from zero.
+#[inline(always)]
+fn mean(sum: i32, count: usize) -> i32 {
+    let count = count as i32;
+    let half = if sum > 0 { count / 2 } else { -(count / 2) };
+    // Exact for 32 bits, and there are vectors for it, other than for a division of integers.
+    (f64::from(sum.wrapping_add(half)) / f64::from(count.max(1))) as i32
+}
+
+impl AveragePool2d {
+    fn integers<T: Element>(&self, io: &Signature) -> Result<Kernel, OpError> {
+        let walk = self.0.walk(io)?;
+        let (low, high) = self.0.integer_range(io)?;
+        Ok(Kernel::new(move |run| {
+            let threads = run.threads;
+            let parts = run.parts::<T>(0);
+            let fold = |sum: i32, x: T| sum.wrapping_add(x.into());
+            let finish = |sum, count| T::from_i32(mean(sum, count).clamp(low, high));
+            walk.run(parts.inputs.get(INPUT), parts.output, threads, 0, fold, finish);
+        }))
+    }
+}
+
 impl Operator for AveragePool2d {
     fn infer_shapes(&self, io: &Signature) -> Result<Vec<Shape>, OpError> {
         Ok(vec![self.0.walk(io)?.shape()])
@@ -34,17 +58,16 @@ impl Operator for AveragePool2d {
         QuantRule::same([Role::Activation])
     }
 
+    fn quant_rule_int16(&self) -> Option<QuantRule> {
+        self.quant_rule()
+    }
+
     fn version(&self, io: &Signature) -> i32 {
         Pool2d::version(io)
     }
 
     fn prepare(&self, io: &Signature) -> Result<Kernel, OpError> {
         let walk = self.0.walk(io)?;
-        let mean = |sum: i32, count: usize| {
-            let count = count as i32;
-            let half = if sum > 0 { count / 2 } else { -(count / 2) };
-            sum.wrapping_add(half) / count.max(1)
-        };
         match io.common_dtype(INPUT)? {
             DType::F32 => {
                 self.0.activation.check()?;
@@ -56,26 +79,9 @@ impl Operator for AveragePool2d {
                     walk.run(parts.inputs.get(INPUT), parts.output, threads, 0.0, |sum, x: f32| sum + x, finish);
                 }))
             }
-            DType::I8 => {
-                let (low, high) = self.0.integer_range(io)?;
-                Ok(Kernel::new(move |run| {
-                    let threads = run.threads;
-                    let parts = run.parts::<i8>(0);
-                    let fold = |sum: i32, x: i8| sum.wrapping_add(i32::from(x));
-                    let finish = |sum, count| mean(sum, count).clamp(low, high) as i8;
-                    walk.run(parts.inputs.get(INPUT), parts.output, threads, 0, fold, finish);
-                }))
-            }
-            DType::U8 => {
-                let (low, high) = self.0.integer_range(io)?;
-                Ok(Kernel::new(move |run| {
-                    let threads = run.threads;
-                    let parts = run.parts::<u8>(0);
-                    let fold = |sum: i32, x: u8| sum.wrapping_add(i32::from(x));
-                    let finish = |sum, count| mean(sum, count).clamp(low, high) as u8;
-                    walk.run(parts.inputs.get(INPUT), parts.output, threads, 0, fold, finish);
-                }))
-            }
+            DType::I8 => self.integers::<i8>(io),
+            DType::U8 => self.integers::<u8>(io),
+            DType::I16 => self.integers::<i16>(io),
             _ => Err(io.unsupported(INPUT)),
         }
     }

@@ -45,6 +45,10 @@ impl Operator for BatchToSpaceNd {
         QuantRule::same([Role::Activation, Role::Plain])
     }
 
+    fn quant_rule_int16(&self) -> Option<QuantRule> {
+        self.quant_rule()
+    }
+
     fn version(&self, io: &Signature) -> i32 {
         version(io)
     }

@@ -1,6 +1,10 @@
 //! Two operands whose dimensions of 1 are repeated to fit each other.
 
+use bantam_kernels::{Isa, Work};
+use bytemuck::{AnyBitPattern, NoUninit};
+
 use super::{OpError, Signature};
+use crate::cpu::Kernel;
 use crate::tensor::{DType, Shape};
 
 /// The most dimensions that remain once those that broadcast alike are merged.
@@ -135,18 +139,67 @@ impl Broadcast {
         Self::new(&io.input(0)?.shape, &io.input(1)?.shape)
     }
 
-    /// Writes `f(a, b)` for each element; `a`, `b` and `output` have the lengths of their shapes.
+    /// Writes `f(a, b)` for each element, by a copy of `f` whose constants stay in registers; `a`, `b` and `output` have the lengths of their shapes.
     pub fn apply<A: Copy, B: Copy, T>(
         &self,
         a: &[A],
         b: &[B],
         output: &mut [T],
-        f: impl Fn(A, B) -> T,
+        f: impl Fn(A, B) -> T + Copy,
     ) {
+        Isa::best().run(Rows {
+            broadcast: self,
+            a,
+            b,
+            output,
+            f,
+        });
+    }
+}
+
+/// `f(a, b)` of the elements of the first two operands, which broadcast to each other.
+pub(super) fn binary<A, B, T>(
+    io: &Signature,
+    f: impl Fn(A, B) -> T + Copy + Send + Sync + 'static,
+) -> Result<Kernel, OpError>
+where
+    A: AnyBitPattern,
+    B: AnyBitPattern,
+    T: AnyBitPattern + NoUninit,
+{
+    let broadcast = Broadcast::of(io)?;
+    Ok(Kernel::new(move |run| {
+        let parts = run.parts::<T>(0);
+        let (a, b) = (parts.inputs.get::<A>(0), parts.inputs.get::<B>(1));
+        broadcast.apply(a, b, parts.output, f);
+    }))
+}
+
+/// The loops of [`Broadcast::apply`].
+struct Rows<'a, A, B, T, F> {
+    broadcast: &'a Broadcast,
+    a: &'a [A],
+    b: &'a [B],
+    output: &'a mut [T],
+    f: F,
+}
+
+impl<A: Copy, B: Copy, T, F: Fn(A, B) -> T> Work for Rows<'_, A, B, T, F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let Self {
+            broadcast: Broadcast { outer, inner },
+            a,
+            b,
+            output,
+            f,
+        } = self;
         let mut index = [0; MAX_RANK];
         let (mut at_a, mut at_b) = (0, 0);
-        for row in output.chunks_exact_mut(self.inner.len.max(1)) {
-            match (self.inner.a, self.inner.b) {
+        for row in output.chunks_exact_mut(inner.len.max(1)) {
+            match (inner.a, inner.b) {
                 (true, true) => {
                     let operands = a[at_a..].iter().zip(&b[at_b..]);
                     for (out, (&x, &y)) in row.iter_mut().zip(operands) {
@@ -166,7 +219,7 @@ impl Broadcast {
                     }
                 }
             }
-            for (index, &(len, stride_a, stride_b)) in index.iter_mut().zip(&self.outer) {
+            for (index, &(len, stride_a, stride_b)) in index.iter_mut().zip(outer) {
                 *index += 1;
                 at_a += stride_a;
                 at_b += stride_b;

@@ -95,6 +95,10 @@ impl Operator for Concatenation {
         QuantRule::same([Role::Activation])
     }
 
+    fn quant_rule_int16(&self) -> Option<QuantRule> {
+        self.quant_rule()
+    }
+
     fn version(&self, io: &Signature) -> i32 {
         match io.input(0).map(|input| input.dtype) {
             Ok(DType::F16) => 6,

@@ -4,10 +4,11 @@
 //! Input `[batch, height, width, depth]`, filter `[units, height, width, depth / groups]`, bias
 //! `[units]` or absent. The filter's depth gives the number of groups.
 
-use bantam_kernels::ConvGeometry;
+use bantam_kernels::{ConvGeometry, Quantizer, Scaling};
 
 use super::Activation;
 use super::Padding;
+use super::hybrid::{Hybrid, Rule};
 use super::weighted_sum::{Rounding, WeightedSum};
 use super::{Attributes, OpError, Operator, QuantRule, Role, Signature};
 use crate::cpu::Kernel;
@@ -113,6 +114,21 @@ impl Conv2d {
         })
     }
 
+    /// XNNPACK makes a product of what only mixes channels, and so each pixel is a row of its own.
+    fn hybrid(&self, io: &Signature, geometry: &ConvGeometry) -> Hybrid {
+        let is_product = (geometry.filter_h, geometry.filter_w, geometry.groups) == (1, 1, 1)
+            && (self.stride_h, self.stride_w) == (1, 1);
+        let litert = |quantizer, scaling| Rule { parts: geometry.batch, quantizer, scaling };
+        Hybrid {
+            reference: if has_distinct_scales(io, WEIGHTS) {
+                litert(Quantizer::Asymmetric, Scaling::WeightsFirst)
+            } else {
+                litert(Quantizer::Symmetric, Scaling::Together)
+            },
+            fast: Rule::xnnpack(if is_product { geometry.pixels() } else { geometry.batch }),
+        }
+    }
+
     fn is_grouped(io: &Signature) -> bool {
         let depth = |index| io.optional_input(index).and_then(|v| v.shape.get(3));
         depth(INPUT) != depth(WEIGHTS)
@@ -133,6 +149,10 @@ impl Operator for Conv2d {
         ])
     }
 
+    fn quant_rule_int16(&self) -> Option<QuantRule> {
+        self.quant_rule()
+    }
+
     fn version(&self, io: &Signature) -> i32 {
         let dtype = |index| io.optional_input(index).map(|v| v.dtype);
         match (dtype(INPUT), dtype(WEIGHTS)) {
@@ -148,6 +168,7 @@ impl Operator for Conv2d {
     }
 
     fn prepare(&self, io: &Signature) -> Result<Kernel, OpError> {
+        let geometry = self.geometry(io)?;
         let sum = WeightedSum {
             io,
             input: INPUT,
@@ -155,8 +176,9 @@ impl Operator for Conv2d {
             bias: BIAS,
             activation: self.activation,
             reference: Rounding::Fixed,
+            hybrid: self.hybrid(io, &geometry),
         };
-        sum.prepare(self.geometry(io)?, false)
+        sum.prepare(geometry, false)
     }
 }
 
@@ -164,6 +186,12 @@ impl Operator for Conv2d {
 pub(super) fn has_several_scales(io: &Signature, index: usize) -> bool {
     let quantization = io.optional_input(index).and_then(|v| v.quantization.as_ref());
     quantization.is_some_and(|q| q.scale.len() > 1)
+}
+
+/// Whether operand `index` has scales that differ.
+fn has_distinct_scales(io: &Signature, index: usize) -> bool {
+    let quantization = io.optional_input(index).and_then(|v| v.quantization.as_ref());
+    quantization.is_some_and(|q| q.scale.iter().any(|scale| *scale != q.scale[0]))
 }
 
 #[cfg(test)]

@@ -3,11 +3,12 @@
 //! Input `[batch, height, width, depth]`, filter `[1, height, width, depth * multiplier]`, bias
 //! `[depth * multiplier]` or absent. Output channel `c` reads input channel `c / multiplier`.
 
-use bantam_kernels::ConvGeometry;
+use bantam_kernels::{ConvGeometry, Quantizer};
 
 use super::Activation;
 use super::conv_2d::has_several_scales;
 use super::Padding;
+use super::hybrid::{Hybrid, Rule};
 use super::weighted_sum::{Rounding, WeightedSum};
 use super::{Attributes, OpError, Operator, QuantRule, Role, Signature};
 use crate::cpu::Kernel;
@@ -127,6 +128,10 @@ impl Operator for DepthwiseConv2d {
         ])
     }
 
+    fn quant_rule_int16(&self) -> Option<QuantRule> {
+        self.quant_rule()
+    }
+
     fn version(&self, io: &Signature) -> i32 {
         let dtype = |index| io.optional_input(index).map(|v| v.dtype);
         match (dtype(INPUT), dtype(WEIGHTS)) {
@@ -141,6 +146,8 @@ impl Operator for DepthwiseConv2d {
     }
 
     fn prepare(&self, io: &Signature) -> Result<Kernel, OpError> {
+        let geometry = self.geometry(io)?;
+        let rule = Rule::litert(geometry.batch, Quantizer::Asymmetric);
         let sum = WeightedSum {
             io,
             input: INPUT,
@@ -148,8 +155,9 @@ impl Operator for DepthwiseConv2d {
             bias: BIAS,
             activation: self.activation,
             reference: Rounding::Fixed,
+            hybrid: Hybrid { reference: rule, fast: rule },
         };
-        sum.prepare(self.geometry(io)?, true)
+        sum.prepare(geometry, true)
     }
 }
 

@@ -38,6 +38,10 @@ impl Operator for ExpandDims {
         QuantRule::same([Role::Activation, Role::Plain])
     }
 
+    fn quant_rule_int16(&self) -> Option<QuantRule> {
+        self.quant_rule()
+    }
+
     fn version(&self, _: &Signature) -> i32 {
         1
     }

@@ -3,10 +3,11 @@
 //! Input of any shape, taken as rows of `depth`; weights `[units, depth]`, bias `[units]` or
 //! absent. The result is `[rows, units]`, or has the input's other dimensions.
 
-use bantam_kernels::ConvGeometry;
+use bantam_kernels::{ConvGeometry, Quantizer};
 
 use super::Activation;
 use super::conv_2d::has_several_scales;
+use super::hybrid::Hybrid;
 use super::weighted_sum::{Rounding, WeightedSum};
 use super::{Attributes, OpError, Operator, QuantRule, Role, Signature};
 use crate::cpu::Kernel;
@@ -100,6 +101,10 @@ impl Operator for FullyConnected {
         ])
     }
 
+    fn quant_rule_int16(&self) -> Option<QuantRule> {
+        self.quant_rule()
+    }
+
     fn version(&self, io: &Signature) -> i32 {
         let dtype = |index| io.optional_input(index).map(|v| v.dtype);
         let shuffled = self.weights_format != tfl::FullyConnectedOptionsWeightsFormat::DEFAULT;
@@ -134,6 +139,11 @@ impl Operator for FullyConnected {
             bias: BIAS,
             activation: self.activation,
             reference: Rounding::Double,
+            hybrid: Hybrid::new(rows, if self.asymmetric_quantize_inputs {
+                Quantizer::Asymmetric
+            } else {
+                Quantizer::Symmetric
+            }),
         };
         sum.prepare(ConvGeometry::product(rows, depth, units), false)
     }

@@ -7,11 +7,11 @@
 //! An index outside is an error where the indices are a constant. LiteRT refuses others when it
 //! runs; these kernels cannot fail, and take the nearest index that is inside.
 
-use super::movement::{axis, element_size};
+use super::movement::{axis, count, element_size, read_index};
 use super::{Attributes, OpError, Operator, QuantRule, Role, Signature, Value};
-use crate::cpu::{Inputs, Kernel};
+use crate::cpu::Kernel;
 use crate::schema::tfl;
-use crate::tensor::{DType, Shape, element_count};
+use crate::tensor::{DType, Shape};
 
 /// Attributes of `GATHER`.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -60,9 +60,6 @@ impl Gather {
     }
 }
 
-/// How indices are read.
-type Read = fn(&Inputs<'_>, usize) -> i64;
-
 impl Operator for Gather {
     fn infer_shapes(&self, io: &Signature) -> Result<Vec<Shape>, OpError> {
         let (input, indices) = (io.input(INPUT)?, io.input(INDICES)?);
@@ -73,6 +70,10 @@ impl Operator for Gather {
 
     fn quant_rule(&self) -> Option<QuantRule> {
         QuantRule::same([Role::Activation, Role::Plain])
+    }
+
+    fn quant_rule_int16(&self) -> Option<QuantRule> {
+        self.quant_rule()
     }
 
     fn version(&self, io: &Signature) -> i32 {
@@ -93,7 +94,6 @@ impl Operator for Gather {
         let size = element_size(input, io.output(0)?)?;
         let (axis, batch_dims) = self.dimensions(input, indices)?;
         let too_large = || OpError::Shape(format!("shape {:?} is too large", input.shape));
-        let count = |shape: &[usize]| element_count(shape).ok_or_else(too_large);
         let outer = count(&input.shape[batch_dims..axis])?;
         let len = input.shape[axis];
         let run_len = count(&input.shape[axis + 1..])?.checked_mul(size).ok_or_else(too_large)?;
@@ -102,12 +102,7 @@ impl Operator for Gather {
         if len == 0 {
             return Err(OpError::Shape(format!("axis {axis} of {:?} is empty", input.shape)));
         }
-        let read: Read = match indices.dtype {
-            DType::I16 => |inputs, i| inputs.get::<i16>(INDICES)[i].into(),
-            DType::I32 => |inputs, i| inputs.get::<i32>(INDICES)[i].into(),
-            DType::I64 => |inputs, i| inputs.get::<i64>(INDICES)[i],
-            _ => return Err(io.unsupported(INDICES)),
-        };
+        let read = read_index(io, INDICES)?;
         if indices.data.is_some() {
             let outside = |&index: &i64| usize::try_from(index).map_or(true, |i| i >= len);
             if let Some(index) = indices.integers()?.into_iter().find(outside) {
@@ -121,7 +116,7 @@ impl Operator for Gather {
             // count is 0, and then nothing is prepared.
             for (slot, output) in parts.output.chunks_exact_mut(run_len).enumerate() {
                 let (place, slot) = (slot / each, slot % each);
-                let index = read(&parts.inputs, place / outer * each + slot);
+                let index = read(&parts.inputs, INDICES, place / outer * each + slot);
                 let index = index.clamp(0, len as i64 - 1) as usize;
                 output.copy_from_slice(&input[place * block + index * run_len..][..run_len]);
             }

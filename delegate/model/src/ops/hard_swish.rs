@@ -3,12 +3,13 @@
 //! One operand of any shape. A quantized result may have a scale of its own, but not one below
 //! 1/128 of the operand's.
 
+use bantam_kernels::elementwise::Function;
 use bantam_kernels::requantize::{
     Multiplier, rounding_divide_by_pot_i16, saturating_rounding_doubling_high_mul_i16,
 };
 
 use super::pointwise::{
-    limits, map, map_quantized, multiplier, parameters, unary_shapes, unary_type,
+    limits, map_f32, map_quantized, multiplier, parameters, unary_shapes, unary_type,
 };
 use super::{Attributes, OpError, Operator, QuantRule, Role, Signature};
 use crate::cpu::Kernel;
@@ -44,7 +45,7 @@ impl Operator for HardSwish {
 
     fn prepare(&self, io: &Signature) -> Result<Kernel, OpError> {
         match unary_type(io)? {
-            DType::F32 => Ok(map(|x: f32| x * (x + 3.0).clamp(0.0, 6.0) / 6.0)),
+            DType::F32 => Ok(map_f32(Function::HardSwish)),
             DType::I8 | DType::U8 => prepare_quantized(io),
             _ => Err(io.unsupported(0)),
         }

@@ -2,10 +2,13 @@
 //!
 //! One operand of any shape. A quantized result may have a scale of its own.
 
+use bantam_kernels::Multiplier;
+
 use super::pointwise::{
-    limits, map, map_quantized, multiplier, parameters, unary_shapes, unary_type,
+    fast_factor, limits, map, map_quantized, multiplier, parameters, rescale_fast, unary_shapes,
+    unary_type,
 };
-use super::{Attributes, OpError, Operator, QuantRule, Role, Signature};
+use super::{Attributes, Numerics, OpError, Operator, QuantRule, Role, Signature};
 use crate::cpu::Kernel;
 use crate::schema::tfl;
 use crate::tensor::{DType, Shape};
@@ -41,6 +44,10 @@ impl Operator for LeakyRelu {
         QuantRule::calibrated([Role::Activation])
     }
 
+    fn quant_rule_int16(&self) -> Option<QuantRule> {
+        QuantRule::calibrated([Role::Activation])
+    }
+
     fn version(&self, io: &Signature) -> i32 {
         match io.input(0).map(|x| x.dtype) {
             Ok(DType::I16) => 2,
@@ -59,11 +66,30 @@ impl Operator for LeakyRelu {
         };
         let input = parameters(io.input(0)?)?;
         let output = parameters(io.output(0)?)?;
+        let ratio = input.scale / output.scale;
+        let factors = (fast_factor(ratio), fast_factor(ratio * alpha));
+        if let (DType::I8 | DType::U8, Numerics::Fast, (Some(right), Some(left))) =
+            (dtype, io.numerics, factors)
+        {
+            return map_quantized(io, move |x| {
+                let x = x - input.zero_point;
+                let y = rescale_fast(x, if x >= 0 { right } else { left });
+                (y + output.zero_point).clamp(min, max)
+            });
+        }
         let right = multiplier(f64::from(input.scale / output.scale))?;
         let left = multiplier(f64::from(input.scale * alpha / output.scale))?;
+        // As there, a negative slope is the negative of a positive one's result.
+        let magnitude = Multiplier {
+            value: left.value.abs(),
+            ..left
+        };
         map_quantized(io, move |x| {
             let x = x - input.zero_point;
-            let y = if x >= 0 { right.apply(x) } else { left.apply(x) };
+            let y = match x {
+                0.. => right.apply(x),
+                _ => left.value.signum() * magnitude.apply(x),
+            };
             y.wrapping_add(output.zero_point).clamp(min, max)
         })
     }

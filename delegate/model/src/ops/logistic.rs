@@ -1,8 +1,12 @@
 //! `LOGISTIC`: `output = 1 / (1 + exp(-x))`.
 //!
-//! One operand of any shape. The result of int8 has scale 1/256 and zero point -128.
+//! One operand of any shape. The result of int8 has scale 1/256 and zero point -128, that of int16
+//! 1/32768 and 0.
 
-use super::pointwise::{map, map_real, unary_shapes, unary_type};
+use bantam_kernels::elementwise::Function;
+
+use super::pointwise::{map_f32, map_real, unary_shapes, unary_type};
+use super::sigmoid16::Sigmoid16;
 use super::{Attributes, OpError, Operator, QuantRule, Signature};
 use crate::cpu::Kernel;
 use crate::schema::tfl;
@@ -31,6 +35,10 @@ impl Operator for Logistic {
         QuantRule::fixed(1.0 / 256.0, -128)
     }
 
+    fn quant_rule_int16(&self) -> Option<QuantRule> {
+        QuantRule::fixed(1.0 / 32768.0, 0)
+    }
+
     fn version(&self, io: &Signature) -> i32 {
         match io.input(0).map(|x| x.dtype) {
             Ok(DType::I16) => 3,
@@ -41,20 +49,10 @@ impl Operator for Logistic {
 
     fn prepare(&self, io: &Signature) -> Result<Kernel, OpError> {
         match unary_type(io)? {
-            DType::F32 => Ok(map(logistic)),
+            DType::F32 => Ok(map_f32(Function::Logistic)),
+            DType::I16 => Sigmoid16::prepare_logistic(io),
             _ => map_real(io, |x| 1.0 / (1.0 + (-x).exp())),
         }
-    }
-}
-
-/// As LiteRT's reference: what is 1 to float precision is 1, and `exp` far to the left.
-fn logistic(x: f32) -> f32 {
-    if x > 16.619_047 {
-        1.0
-    } else if x < -9.0 {
-        x.exp()
-    } else {
-        1.0 / (1.0 + (-x).exp())
     }
 }
 

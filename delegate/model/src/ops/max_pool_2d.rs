@@ -3,6 +3,7 @@
 //! Input `[batch, height, width, depth]`. Integers are compared as they are stored, so input and
 //! result share scale and zero point.
 
+use super::pointwise::{Element, limits};
 use super::pool_2d::Pool2d;
 use super::{Attributes, OpError, Operator, QuantRule, Role, Signature};
 use crate::cpu::Kernel;
@@ -25,6 +26,21 @@ impl Attributes for MaxPool2d {
     }
 }
 
+impl MaxPool2d {
+    fn integers<T: Element + Ord>(&self, io: &Signature) -> Result<Kernel, OpError> {
+        let walk = self.0.walk(io)?;
+        let (least, _) = limits(io.input(INPUT)?.dtype).ok_or_else(|| io.unsupported(INPUT))?;
+        let (low, high) = self.0.integer_range(io)?;
+        let [least, low, high] = [least, low, high].map(T::from_i32);
+        Ok(Kernel::new(move |run| {
+            let threads = run.threads;
+            let parts = run.parts::<T>(0);
+            let finish = |most: T, _| most.clamp(low, high);
+            walk.run(parts.inputs.get(INPUT), parts.output, threads, least, T::max, finish);
+        }))
+    }
+}
+
 impl Operator for MaxPool2d {
     fn infer_shapes(&self, io: &Signature) -> Result<Vec<Shape>, OpError> {
         Ok(vec![self.0.walk(io)?.shape()])
@@ -32,6 +48,10 @@ impl Operator for MaxPool2d {
 
     fn quant_rule(&self) -> Option<QuantRule> {
         QuantRule::same([Role::Activation])
+    }
+
+    fn quant_rule_int16(&self) -> Option<QuantRule> {
+        self.quant_rule()
     }
 
     fn version(&self, io: &Signature) -> i32 {
@@ -52,26 +72,9 @@ impl Operator for MaxPool2d {
                     walk.run(parts.inputs.get(INPUT), parts.output, threads, f32::NEG_INFINITY, fold, finish);
                 }))
             }
-            DType::I8 => {
-                let (low, high) = self.0.integer_range(io)?;
-                let (low, high) = (low as i8, high as i8);
-                Ok(Kernel::new(move |run| {
-                    let threads = run.threads;
-                    let parts = run.parts::<i8>(0);
-                    let finish = |most: i8, _| most.clamp(low, high);
-                    walk.run(parts.inputs.get(INPUT), parts.output, threads, i8::MIN, i8::max, finish);
-                }))
-            }
-            DType::U8 => {
-                let (low, high) = self.0.integer_range(io)?;
-                let (low, high) = (low as u8, high as u8);
-                Ok(Kernel::new(move |run| {
-                    let threads = run.threads;
-                    let parts = run.parts::<u8>(0);
-                    let finish = |most: u8, _| most.clamp(low, high);
-                    walk.run(parts.inputs.get(INPUT), parts.output, threads, u8::MIN, u8::max, finish);
-                }))
-            }
+            DType::I8 => self.integers::<i8>(io),
+            DType::U8 => self.integers::<u8>(io),
+            DType::I16 => self.integers::<i16>(io),
             _ => Err(io.unsupported(INPUT)),
         }
     }

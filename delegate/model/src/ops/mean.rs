@@ -1,7 +1,10 @@
 //! `MEAN`: the mean over some axes.
 //!
-//! Input of any shape, axes a constant; the axes vanish, or stay with size 1.
+//! Input of any shape, axes a constant; the axes vanish, or stay with size 1. Means of int32 and int64 are rounded towards 0.
 
+use bytemuck::Pod;
+
+use super::movement::count;
 use super::reduction::{self, Reduction};
 use super::{Attributes, OpError, Operator, QuantRule, Signature};
 use crate::cpu::Kernel;
@@ -27,6 +30,23 @@ impl Attributes for Mean {
     }
 }
 
+/// The mean of integers that are no quantized values, rounded towards 0.
+fn integers<T: Pod + Into<i64>>(reduction: Reduction, from: fn(i64) -> T) -> Result<Kernel, OpError> {
+    let results = count(&reduction.shape())?;
+    let scratch = count(&[results, size_of::<i64>()])?;
+    let count = reduction.count() as i64;
+    if count == 0 {
+        return Err(OpError::Shape("mean of no elements".into()));
+    }
+    Ok(Kernel::with_scratch(scratch, move |run| {
+        let parts = run.parts::<T>(0);
+        let sums: &mut [i64] = bytemuck::cast_slice_mut(&mut parts.scratch[..scratch]);
+        sums.fill(0);
+        reduction.fold(parts.inputs.get(INPUT), sums, |sum, x: T| sum.wrapping_add(x.into()));
+        parts.output.iter_mut().zip(&*sums).for_each(|(mean, &sum)| *mean = from(sum / count));
+    }))
+}
+
 impl Operator for Mean {
     fn infer_shapes(&self, io: &Signature) -> Result<Vec<Shape>, OpError> {
         Ok(vec![Reduction::new(io, self.keep_dims)?.shape()])
@@ -34,6 +54,10 @@ impl Operator for Mean {
 
     fn quant_rule(&self) -> Option<QuantRule> {
         QuantRule::calibrated(reduction::ROLES)
+    }
+
+    fn quant_rule_int16(&self) -> Option<QuantRule> {
+        self.quant_rule()
     }
 
     fn version(&self, io: &Signature) -> i32 {
@@ -52,7 +76,9 @@ impl Operator for Mean {
                     parts.output.iter_mut().for_each(|sum| *sum /= count);
                 }))
             }
-            DType::I8 | DType::U8 => reduction.quantized_sum(io, true),
+            DType::I8 | DType::U8 | DType::I16 => reduction.quantized_sum(io, true),
+            DType::I32 => integers(reduction, |mean| mean as i32),
+            DType::I64 => integers(reduction, |mean| mean),
             _ => Err(io.unsupported(INPUT)),
         }
     }
@@ -71,6 +97,13 @@ mod tests {
         let output = eval(Mean { keep_dims: true }, &[input, axes], Case::result(DType::F32));
         assert_eq!(output.shape, [1, 1, 1, 2]);
         assert_eq!(output.get::<f32>(), [3.0, 4.0]);
+    }
+
+    #[test]
+    fn plain_integers_round_towards_zero() {
+        let inputs = [Case::i32([2, 2], [i32::MAX, i32::MAX, -3, -4]), Case::i32([1], [1]).constant()];
+        let output = eval(Mean::default(), &inputs, Case::result(DType::I32));
+        assert_eq!(output.get::<i32>(), [i32::MAX, -3]);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! Operands of any shapes that broadcast to each other. Quantized operands and the result share
 //! scale and zero point; as in LiteRT, the integers are compared as they are.
 
-use super::broadcast::{Broadcast, binary_shapes, binary_type, broadcasts_above_rank_4};
+use super::broadcast::{binary, binary_shapes, binary_type, broadcasts_above_rank_4};
 use super::{Attributes, OpError, Operator, QuantRule, Role, Signature};
 use crate::cpu::Kernel;
 use crate::schema::tfl;
@@ -32,6 +32,10 @@ impl Operator for Minimum {
         QuantRule::same([Role::Activation])
     }
 
+    fn quant_rule_int16(&self) -> Option<QuantRule> {
+        QuantRule::same([Role::Activation])
+    }
+
     fn version(&self, io: &Signature) -> i32 {
         match io.input(0).map(|x| x.dtype) {
             Ok(DType::I16) => 4,
@@ -42,25 +46,20 @@ impl Operator for Minimum {
     }
 
     fn prepare(&self, io: &Signature) -> Result<Kernel, OpError> {
-        let broadcast = Broadcast::of(io)?;
         macro_rules! kernel {
             ($type:ty) => {
-                Kernel::new(move |run| {
-                    let parts = run.parts::<$type>(0);
-                    let (a, b) = (parts.inputs.get(0), parts.inputs.get(1));
-                    broadcast.apply(a, b, parts.output, |a, b| if a < b { a } else { b });
-                })
+                binary(io, |a: $type, b: $type| if a < b { a } else { b })
             };
         }
-        Ok(match binary_type(io)? {
+        match binary_type(io)? {
             DType::F32 => kernel!(f32),
             DType::I8 => kernel!(i8),
             DType::U8 => kernel!(u8),
             DType::I16 => kernel!(i16),
             DType::I32 => kernel!(i32),
             DType::I64 => kernel!(i64),
-            _ => return Err(io.unsupported(0)),
-        })
+            _ => Err(io.unsupported(0)),
+        }
     }
 }
 

@@ -6,8 +6,8 @@
 //! merged so that what is contiguous on both sides is copied at once.
 
 use super::{OpError, Signature, Value};
-use crate::cpu::Kernel;
-use crate::tensor::DType;
+use crate::cpu::{Inputs, Kernel};
+use crate::tensor::{DType, element_count};
 
 /// The place of `axis` among `rank` axes; a negative one counts from the end.
 pub(super) fn axis(axis: i64, rank: usize) -> Result<usize, OpError> {
@@ -60,6 +60,24 @@ pub(super) fn pairs(
         .chunks_exact(2)
         .map(|pair| Ok((size(pair[0], name)?, size(pair[1], name)?)))
         .collect()
+}
+
+/// Reads an element of operand `index`, of an integer type, when the kernel runs.
+pub(super) type ReadIndex = fn(&Inputs<'_>, index: usize, element: usize) -> i64;
+
+/// How the indices of operand `index` are read.
+pub(super) fn read_index(io: &Signature, index: usize) -> Result<ReadIndex, OpError> {
+    match io.input(index)?.dtype {
+        DType::I16 => Ok(|inputs, index, i| inputs.get::<i16>(index)[i].into()),
+        DType::I32 => Ok(|inputs, index, i| inputs.get::<i32>(index)[i].into()),
+        DType::I64 => Ok(|inputs, index, i| inputs.get::<i64>(index)[i]),
+        _ => Err(io.unsupported(index)),
+    }
+}
+
+/// The number of elements of `shape`, where it fits.
+pub(super) fn count(shape: &[usize]) -> Result<usize, OpError> {
+    element_count(shape).ok_or_else(|| OpError::Shape(format!("shape {shape:?} is too large")))
 }
 
 /// `value` as a number of elements.
@@ -168,6 +186,61 @@ pub(super) fn unchanged(io: &Signature, input: usize) -> Result<Kernel, OpError>
         let parts = run.parts::<u8>(0);
         parts.output.copy_from_slice(parts.inputs.bytes(input));
     }))
+}
+
+/// Places along the first axes of a tensor, as indices give them: each is the number of a slice of the rest.
+#[derive(Debug)]
+pub(super) struct Places {
+    /// Length and stride of each axis.
+    axes: Vec<(usize, usize)>,
+}
+
+impl Places {
+    /// Places along the first `axes` axes of `shape`, none of which may be empty.
+    pub fn new(shape: &[usize], axes: usize) -> Result<Self, OpError> {
+        let first = shape.get(..axes).filter(|first| !first.contains(&0));
+        let first = first
+            .ok_or_else(|| OpError::Shape(format!("a place along {axes} axes of {shape:?}")))?;
+        count(first)?;
+        let mut stride = 1;
+        let mut axes: Vec<_> = first.iter().map(|&len| (len, 0)).collect();
+        for (len, step) in axes.iter_mut().rev() {
+            *step = stride;
+            stride *= *len;
+        }
+        Ok(Self { axes })
+    }
+
+    /// Refuses a constant that holds an index outside.
+    pub fn check(&self, indices: &Value) -> Result<(), OpError> {
+        if indices.data.is_some() && !self.axes.is_empty() {
+            for (i, index) in indices.integers()?.into_iter().enumerate() {
+                let (len, _) = self.axes[i % self.axes.len()];
+                if usize::try_from(index).map_or(true, |index| index >= len) {
+                    return Err(OpError::Shape(format!("index {index} of an axis of {len}")));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The slice at the index that `index` gives for each axis, or at the nearest inside.
+    pub fn nearest(&self, index: impl Fn(usize) -> i64) -> usize {
+        let axes = self.axes.iter().enumerate();
+        axes.map(|(axis, &(len, step))| index(axis).clamp(0, len as i64 - 1) as usize * step)
+            .sum()
+    }
+
+    /// The slice at the index that `index` gives for each axis, if they are all inside.
+    pub fn exact(&self, index: impl Fn(usize) -> i64) -> Option<usize> {
+        let mut axes = self.axes.iter().enumerate();
+        axes.try_fold(0, |place, (axis, &(len, step))| {
+            let index = usize::try_from(index(axis))
+                .ok()
+                .filter(|&index| index < len)?;
+            Some(place + index * step)
+        })
+    }
 }
 
 /// Offsets in arithmetic progression.

@@ -4,7 +4,7 @@
 //! have scales of their own.
 
 use super::arithmetic::{Plain, prepare_plain};
-use super::broadcast::{Broadcast, binary_shapes, binary_type};
+use super::broadcast::{binary, binary_shapes, binary_type};
 use super::pointwise::{Element, limits, multiplier, parameters, round_ties_even};
 use super::{Activation, Attributes, Numerics, OpError, Operator, QuantRule, Role, Signature};
 use crate::cpu::Kernel;
@@ -52,6 +52,10 @@ impl Operator for Mul {
         QuantRule::calibrated([Role::Activation])
     }
 
+    fn quant_rule_int16(&self) -> Option<QuantRule> {
+        QuantRule::calibrated([Role::Activation])
+    }
+
     fn version(&self, io: &Signature) -> i32 {
         let Ok(a) = io.input(0) else { return 1 };
         match a.dtype {
@@ -95,33 +99,22 @@ impl Mul {
         let (min, max) = self.activation.range(output, type_min, type_max)?;
         let zero_output = output.zero_point;
         let scale = product_scale(io)?;
-        let broadcast = Broadcast::of(io)?;
 
         // XNNPACK leaves other ratios, and int16, to the reference's arithmetic.
         let fits = dtype != DType::I16 && (1.0 / 65536.0..256.0).contains(&scale);
         if io.numerics == Numerics::Fast && fits {
             let (low, high) = ((min - zero_output) as f32, (max - zero_output) as f32);
-            return Ok(Kernel::new(move |run| {
-                let parts = run.parts::<T>(0);
-                let operands = (parts.inputs.get::<T>(0), parts.inputs.get::<T>(1));
-                broadcast.apply(operands.0, operands.1, parts.output, |x, y| {
-                    let (x, y): (i32, i32) = (x.into(), y.into());
-                    let product = (x - zero_a) * (y - zero_b);
-                    let scaled = (product as f32 * scale).max(low).min(high);
-                    T::from_i32(round_ties_even(scaled) + zero_output)
-                });
-            }));
+            return binary(io, move |x: T, y: T| {
+                let product = (x.into() - zero_a) * (y.into() - zero_b);
+                let scaled = (product as f32 * scale).max(low).min(high);
+                T::from_i32(round_ties_even(scaled) + zero_output)
+            });
         }
         let scale = multiplier(f64::from(scale))?;
-        Ok(Kernel::new(move |run| {
-            let parts = run.parts::<T>(0);
-            let operands = (parts.inputs.get::<T>(0), parts.inputs.get::<T>(1));
-            broadcast.apply(operands.0, operands.1, parts.output, |x, y| {
-                let (x, y): (i32, i32) = (x.into(), y.into());
-                let scaled = scale.apply((x - zero_a).wrapping_mul(y - zero_b));
-                T::from_i32(scaled.wrapping_add(zero_output).clamp(min, max))
-            });
-        }))
+        binary(io, move |x: T, y: T| {
+            let scaled = scale.apply((x.into() - zero_a).wrapping_mul(y.into() - zero_b));
+            T::from_i32(scaled.wrapping_add(zero_output).clamp(min, max))
+        })
     }
 }
 

@@ -81,6 +81,10 @@ impl Operator for Pad {
         QuantRule::same([Role::Activation, Role::Plain])
     }
 
+    fn quant_rule_int16(&self) -> Option<QuantRule> {
+        self.quant_rule()
+    }
+
     fn version(&self, io: &Signature) -> i32 {
         version(io)
     }

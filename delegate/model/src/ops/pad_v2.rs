@@ -39,6 +39,10 @@ impl Operator for PadV2 {
         QuantRule::same([Role::Activation, Role::Plain, Role::Activation])
     }
 
+    fn quant_rule_int16(&self) -> Option<QuantRule> {
+        self.quant_rule()
+    }
+
     fn version(&self, io: &Signature) -> i32 {
         version(io)
     }

@@ -1,9 +1,13 @@
 //! What operators on one element at a time share: checks, tables over all bytes, rounding.
 
+use bantam_kernels::elementwise::{self, Function};
 use bantam_kernels::requantize::{Multiplier, quantize_multiplier};
+use bantam_kernels::{Isa, Work};
 use bytemuck::{AnyBitPattern, NoUninit};
 
-use super::{Activation, OpError, Signature, Value};
+use super::activation::clamp_range;
+use super::table16::Table16;
+use super::{OpError, Signature, Value};
 use crate::cpu::Kernel;
 use crate::quant::PerTensor;
 use crate::tensor::{DType, Shape};
@@ -79,6 +83,20 @@ pub(super) fn multiplier(real: f64) -> Result<Multiplier, OpError> {
     Ok(quantize_multiplier(real))
 }
 
+/// XNNPACK's factor for one 8-bit step times `ratio`: in 1/256, for [`rescale_fast`]. `None` for
+/// ratios that it leaves to LiteRT's own kernels.
+pub(super) fn fast_factor(ratio: f32) -> Option<i32> {
+    (1.0 / 256.0..=128.0)
+        .contains(&ratio.abs())
+        .then(|| (256.0 * ratio).round_ties_even() as i32)
+}
+
+/// `steps * factor / 256`, rounded half up.
+#[inline]
+pub(super) fn rescale_fast(steps: i32, factor: i32) -> i32 {
+    (steps * factor + 128) >> 8
+}
+
 /// The integer nearest to `x`, ties to even, for `x` within 2^22 of 0.
 #[inline]
 pub(super) fn round_ties_even(x: f32) -> i32 {
@@ -97,8 +115,42 @@ pub(super) fn round_half_away(x: f32) -> i32 {
         - i32::from(fraction <= -0.5 && whole > i32::MIN)
 }
 
-/// Each element of the first operand through `f`.
-pub(super) fn map<A, T>(f: impl Fn(A) -> T + Send + Sync + 'static) -> Kernel
+/// Each element of the first operand through `f`; a copy, whose constants stay in registers.
+pub(super) fn map<A, T>(f: impl Fn(A) -> T + Copy + Send + Sync + 'static) -> Kernel
+where
+    A: AnyBitPattern + 'static,
+    T: AnyBitPattern + NoUninit + 'static,
+{
+    let isa = Isa::best();
+    Kernel::new(move |run| {
+        let parts = run.parts::<T>(0);
+        isa.run(Map {
+            input: parts.inputs.get::<A>(0),
+            output: parts.output,
+            f,
+        });
+    })
+}
+
+struct Map<'a, A, T, F> {
+    input: &'a [A],
+    output: &'a mut [T],
+    f: F,
+}
+
+impl<A: Copy, T, F: Fn(A) -> T> Work for Map<'_, A, T, F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        for (out, &x) in self.output.iter_mut().zip(self.input) {
+            *out = (self.f)(x);
+        }
+    }
+}
+
+/// The same for an `f` that owns a table.
+pub(super) fn map_by_table<A, T>(f: impl Fn(A) -> T + Send + Sync + 'static) -> Kernel
 where
     A: AnyBitPattern + 'static,
     T: AnyBitPattern + NoUninit + 'static,
@@ -108,6 +160,15 @@ where
         for (out, &x) in parts.output.iter_mut().zip(parts.inputs.get::<A>(0)) {
             *out = f(x);
         }
+    })
+}
+
+/// Each float32 of the first operand through `function`.
+pub(super) fn map_f32(function: Function) -> Kernel {
+    let isa = Isa::best();
+    Kernel::new(move |run| {
+        let parts = run.parts::<f32>(0);
+        elementwise::map(isa, function, parts.inputs.get(0), parts.output);
     })
 }
 
@@ -124,11 +185,11 @@ pub(super) fn tabulate<T>(dtype: DType, f: impl Fn(i32) -> T) -> Box<[T; 256]> {
 /// operand has 8 bits. `f` gives what the result's type holds.
 pub(super) fn map_quantized(
     io: &Signature,
-    f: impl Fn(i32) -> i32 + Send + Sync + 'static,
+    f: impl Fn(i32) -> i32 + Copy + Send + Sync + 'static,
 ) -> Result<Kernel, OpError> {
     match io.input(0)?.dtype {
         input @ (DType::I8 | DType::U8) => match io.output(0)?.dtype {
-            DType::I8 | DType::U8 => Ok(map_bytes(tabulate(input, |x| f(x) as u8))),
+            DType::I8 | DType::U8 => Ok(map_to_bytes(tabulate(input, |x| f(x) as u8))),
             DType::I16 => Ok(map_bytes(tabulate(input, |x| f(x) as i16))),
             DType::I32 => Ok(map_bytes(tabulate(input, f))),
             _ => Err(io.unsupported(0)),
@@ -144,12 +205,21 @@ pub(super) fn map_bytes<T>(table: Box<[T; 256]>) -> Kernel
 where
     T: AnyBitPattern + NoUninit + Send + Sync + 'static,
 {
-    map(move |byte: u8| table[usize::from(byte)])
+    map_by_table(move |byte: u8| table[usize::from(byte)])
+}
+
+/// The same where the results are bytes too.
+pub(super) fn map_to_bytes(table: Box<[u8; 256]>) -> Kernel {
+    let isa = Isa::best();
+    Kernel::new(move |run| {
+        let parts = run.parts::<u8>(0);
+        elementwise::look_up(isa, &table, parts.inputs.bytes(0), parts.output);
+    })
 }
 
 fn map_wide<A: Element>(
     io: &Signature,
-    f: impl Fn(i32) -> i32 + Send + Sync + 'static,
+    f: impl Fn(i32) -> i32 + Copy + Send + Sync + 'static,
 ) -> Result<Kernel, OpError> {
     match io.output(0)?.dtype {
         DType::I8 => Ok(map(move |x: A| f(x.into()) as i8)),
@@ -160,33 +230,36 @@ fn map_wide<A: Element>(
     }
 }
 
-/// The table of a real function between two 8-bit tensors: LiteRT's `LUTPopulate`.
+/// A real function between two tensors of int8, uint8 or int16, by a table: LiteRT's `LUTPopulate`.
 pub(super) fn map_real(io: &Signature, f: impl Fn(f32) -> f32) -> Result<Kernel, OpError> {
     let dtype = unary_type(io)?;
-    let (DType::I8 | DType::U8, Some((min, max))) = (dtype, limits(dtype)) else {
+    let (Some((min, max)), DType::I8 | DType::U8 | DType::I16) = (limits(dtype), dtype) else {
         return Err(io.unsupported(0));
     };
     let input = parameters(io.input(0)?)?;
     let output = parameters(io.output(0)?)?;
+    if dtype == DType::I16 {
+        let table = Table16::between(input.scale, output.scale, f);
+        return Ok(map_by_table(move |x: i16| table.look_up(x)));
+    }
     let inverse_scale = 1.0 / output.scale;
-    Ok(map_bytes(tabulate(dtype, |q| {
+    Ok(map_to_bytes(tabulate(dtype, |q| {
         let y = f(input.scale * (q - input.zero_point) as f32);
         let rounded = (y * inverse_scale).round() + output.zero_point as f32;
         (rounded as i32).clamp(min, max) as u8
     })))
 }
 
-/// A clamp of the operand: `RELU` and its kin.
-pub(super) fn clamp(io: &Signature, activation: Activation) -> Result<Kernel, OpError> {
+/// A clamp of the operand to `low..=high`: `RELU` and its kin.
+pub(super) fn clamp(io: &Signature, low: f32, high: f32) -> Result<Kernel, OpError> {
     let dtype = unary_type(io)?;
     if dtype == DType::F32 {
-        let (low, high) = activation.range_f32();
         return Ok(map(move |x: f32| x.clamp(low, high)));
     }
     let (min, max) = limits(dtype).ok_or_else(|| io.unsupported(0))?;
     let input = parameters(io.input(0)?)?;
     let output = parameters(io.output(0)?)?;
-    let (min, max) = activation.range(output, min, max)?;
+    let (min, max) = clamp_range((low, high), output, min, max)?;
     let scale = multiplier(f64::from(input.scale / output.scale))?;
     map_quantized(io, move |x| {
         let y = scale.apply(x.wrapping_sub(input.zero_point));

@@ -5,6 +5,7 @@ use std::ops::Range;
 use bantam_kernels::{Isa, parallel};
 
 use super::padding::Windows;
+use super::pointwise::{limits, parameters};
 use super::{Activation, OpError, Padding, Signature};
 use crate::schema::tfl;
 use crate::tensor::{DType, Shape};
@@ -108,18 +109,17 @@ impl Pool2d {
         })
     }
 
-    /// The clamp of an int8 or uint8 result, whose parameters must be those of the input.
+    /// The clamp of a quantized result, whose parameters must be those of the input.
     pub(super) fn integer_range(&self, io: &Signature) -> Result<(i32, i32), OpError> {
-        let (input, output) = (io.input(0)?.per_tensor()?, io.output(0)?.per_tensor()?);
+        let (input, output) = (parameters(io.input(0)?)?, parameters(io.output(0)?)?);
         if input != output {
             return Err(OpError::Quantization(format!(
                 "input {input:?} and output {output:?} of a pool differ"
             )));
         }
-        match io.input(0)?.dtype {
-            DType::U8 => self.activation.range(output, 0, 255),
-            _ => self.activation.range(output, -128, 127),
-        }
+        let dtype = io.input(0)?.dtype;
+        let (min, max) = limits(dtype).ok_or_else(|| io.unsupported(0))?;
+        self.activation.range(output, min, max)
     }
 }
 
@@ -142,15 +142,19 @@ impl Walk {
         let pixels = self.batch * self.rows.count * self.columns.count;
         let taps = self.filter_h.min(self.in_h) * self.filter_w.min(self.in_w);
         let work = output.len().saturating_mul(taps);
-        let parts = parallel::parts(Isa::best(), threads, pixels, work);
+        let isa = Isa::best();
+        let parts = parallel::parts(isa, threads, pixels, work);
         let part = |pixels: Range<usize>, output: &mut [O], _: &mut [u8]| {
-            for (pixel, output) in pixels.zip(output.chunks_exact_mut(self.depth)) {
-                self.fold_window(pixel, input, output, start, &fold, &finish);
-            }
+            isa.run(|| {
+                for (pixel, output) in pixels.zip(output.chunks_exact_mut(self.depth)) {
+                    self.fold_window(pixel, input, output, start, &fold, &finish);
+                }
+            });
         };
         parallel::split_rows(parts, 0..pixels, self.depth, output, &mut [], &part);
     }
 
+    #[inline(always)]
     fn fold_window<T: Copy, O, A: Copy>(
         &self,
         pixel: usize,

@@ -1,9 +1,9 @@
 //! `PRELU`: `output = x` where `x >= 0`, otherwise `alpha * x`.
 //!
-//! Operand `x` of any shape; `alpha` broadcasts to it. A quantized result may have a scale of its
-//! own.
+//! Operand `x` of any shape; `alpha` broadcasts to it, and is of the same type, or int8 for int16.
+//! A quantized result may have a scale of its own.
 
-use super::broadcast::{Broadcast, binary_shapes, binary_type};
+use super::broadcast::{binary, binary_shapes};
 use super::pointwise::{Element, limits, multiplier, parameters};
 use super::{Attributes, OpError, Operator, QuantRule, Role, Signature};
 use crate::cpu::Kernel;
@@ -44,50 +44,43 @@ impl Operator for Prelu {
         QuantRule::calibrated([Role::Activation, Role::Weights { axis: None }])
     }
 
+    fn quant_rule_int16(&self) -> Option<QuantRule> {
+        self.quant_rule()
+    }
+
     fn version(&self, _: &Signature) -> i32 {
         1
     }
 
     fn prepare(&self, io: &Signature) -> Result<Kernel, OpError> {
-        match binary_type(io)? {
-            DType::F32 => {
-                let broadcast = Broadcast::of(io)?;
-                Ok(Kernel::new(move |run| {
-                    let parts = run.parts::<f32>(0);
-                    let (x, alpha) = (parts.inputs.get(INPUT), parts.inputs.get(ALPHA));
-                    broadcast.apply(x, alpha, parts.output, |x: f32, alpha: f32| {
-                        if x >= 0.0 { x } else { x * alpha }
-                    });
-                }))
-            }
-            DType::I8 => prepare_quantized::<i8>(io),
-            DType::U8 => prepare_quantized::<u8>(io),
-            _ => Err(io.unsupported(INPUT)),
+        match (io.common_dtype(INPUT)?, io.input(ALPHA)?.dtype) {
+            (DType::F32, DType::F32) => binary(io, |x: f32, alpha: f32| {
+                if x >= 0.0 { x } else { x * alpha }
+            }),
+            (DType::I8, DType::I8) => prepare_quantized::<i8, i8>(io),
+            (DType::U8, DType::U8) => prepare_quantized::<u8, u8>(io),
+            (DType::I16, DType::I8) => prepare_quantized::<i16, i8>(io),
+            (_, _) => Err(io.unsupported(ALPHA)),
         }
     }
 }
 
-fn prepare_quantized<T: Element>(io: &Signature) -> Result<Kernel, OpError> {
-    let (min, max) = limits(binary_type(io)?).ok_or_else(|| io.unsupported(INPUT))?;
+fn prepare_quantized<T: Element, A: Element>(io: &Signature) -> Result<Kernel, OpError> {
+    let (min, max) = limits(io.output(0)?.dtype).ok_or_else(|| io.unsupported(INPUT))?;
     let input = parameters(io.input(INPUT)?)?;
     let alpha = parameters(io.input(ALPHA)?)?;
     let output = parameters(io.output(0)?)?;
     let right = multiplier(f64::from(input.scale / output.scale))?;
     let left = multiplier(f64::from(input.scale * alpha.scale / output.scale))?;
-    let broadcast = Broadcast::of(io)?;
-    Ok(Kernel::new(move |run| {
-        let parts = run.parts::<T>(0);
-        let operands = (parts.inputs.get::<T>(INPUT), parts.inputs.get::<T>(ALPHA));
-        broadcast.apply(operands.0, operands.1, parts.output, |x, slope| {
-            let x = x.into() - input.zero_point;
-            let y = if x >= 0 {
-                right.apply(x)
-            } else {
-                left.apply(x * (slope.into() - alpha.zero_point))
-            };
-            T::from_i32(y.wrapping_add(output.zero_point).clamp(min, max))
-        });
-    }))
+    binary(io, move |x: T, slope: A| {
+        let x = x.into() - input.zero_point;
+        let y = if x >= 0 {
+            right.apply(x)
+        } else {
+            left.apply(x * (slope.into() - alpha.zero_point))
+        };
+        T::from_i32(y.wrapping_add(output.zero_point).clamp(min, max))
+    })
 }
 
 #[cfg(test)]

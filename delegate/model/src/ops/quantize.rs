@@ -3,8 +3,8 @@
 //! One operand of any shape: float32, or quantized. The result has one scale.
 
 use super::pointwise::{
-    limits, map, map_quantized, multiplier, parameters, round_half_away, round_ties_even,
-    unary_shapes,
+    fast_factor, limits, map, map_quantized, multiplier, parameters, rescale_fast,
+    round_half_away, round_ties_even, unary_shapes,
 };
 use super::{Attributes, Numerics, OpError, Operator, Signature};
 use crate::cpu::Kernel;
@@ -51,6 +51,16 @@ impl Operator for Quantize {
             return prepare_f32(io, min, max);
         }
         let (from, to) = (parameters(input)?, parameters(output)?);
+        let same_type = input.dtype == output.dtype;
+        let factor = fast_factor(from.scale / to.scale).filter(|_| same_type);
+        if let (DType::I8 | DType::U8, Numerics::Fast, Some(factor)) =
+            (input.dtype, io.numerics, factor)
+        {
+            return map_quantized(io, move |x| {
+                let y = rescale_fast(x - from.zero_point, factor);
+                (y + to.zero_point).clamp(min, max)
+            });
+        }
         let scale = multiplier(f64::from(from.scale) / f64::from(to.scale))?;
         map_quantized(io, move |x| {
             let y = scale.apply(x.wrapping_sub(from.zero_point));
@@ -74,19 +84,24 @@ fn prepare_f32(io: &Signature, min: i32, max: i32) -> Result<Kernel, OpError> {
     let inverse = 1.0 / to.scale;
     macro_rules! kernel {
         ($type:ty) => {
-            match io.numerics {
-                Numerics::Fast if inverse.is_finite() => map(move |x: f32| {
-                    let steps = (x * inverse).max(low).min(high);
-                    (round_ties_even(steps) + zero_point) as $type
-                }),
-                _ => map(move |x: f32| {
-                    let steps = (x / to.scale).max(low).min(high);
-                    (round_half_away(steps) + zero_point) as $type
-                }),
-            }
+            map(move |x: f32| {
+                let steps = (x / to.scale).max(low).min(high);
+                (round_half_away(steps) + zero_point) as $type
+            })
+        };
+        (fast $type:ty) => {
+            map(move |x: f32| {
+                let steps = (x * inverse).max(low).min(high);
+                (round_ties_even(steps) + zero_point) as $type
+            })
         };
     }
+    // XNNPACK's for 8 bits, and LiteRT's optimized one for 16.
+    let is_fast = io.numerics == Numerics::Fast && inverse.is_finite();
     match output.dtype {
+        DType::I8 if is_fast => Ok(kernel!(fast i8)),
+        DType::U8 if is_fast => Ok(kernel!(fast u8)),
+        DType::I16 if is_fast => Ok(kernel!(fast i16)),
         DType::I8 => Ok(kernel!(i8)),
         DType::U8 => Ok(kernel!(u8)),
         DType::I16 => Ok(kernel!(i16)),

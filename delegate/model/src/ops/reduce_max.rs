@@ -37,6 +37,10 @@ impl Operator for ReduceMax {
         QuantRule::same(reduction::ROLES)
     }
 
+    fn quant_rule_int16(&self) -> Option<QuantRule> {
+        self.quant_rule()
+    }
+
     fn version(&self, io: &Signature) -> i32 {
         reduction::version(io)
     }

@@ -1,7 +1,8 @@
 //! What MEAN, SUM, REDUCE_MAX and REDUCE_MIN share: which elements fall on which result.
 
-use bantam_kernels::{Multiplier, quantize_multiplier};
+use bantam_kernels::{Isa, Multiplier};
 
+use super::pointwise::{Element, limits, multiplier, parameters};
 use super::{Numerics, OpError, Role, Signature};
 use crate::cpu::Kernel;
 use crate::quant::Quantization;
@@ -118,6 +119,16 @@ impl Reduction {
 
     /// Folds the elements of `input` into `results`, in order.
     pub fn fold<T: Copy, A: Copy>(&self, input: &[T], results: &mut [A], fold: impl Fn(A, T) -> A) {
+        Isa::best().run(|| self.fold_rows(input, results, fold));
+    }
+
+    #[inline(always)]
+    fn fold_rows<T: Copy, A: Copy>(
+        &self,
+        input: &[T],
+        results: &mut [A],
+        fold: impl Fn(A, T) -> A,
+    ) {
         let (len, reduced) = self.inner;
         for (index, input) in input.chunks_exact(len.max(1)).enumerate() {
             let mut rest = index;
@@ -149,66 +160,64 @@ impl Reduction {
         })
     }
 
-    /// The kernel of an int8 or uint8 sum, or of the mean, from the input's scale to the result's.
+    /// The kernel of a sum of int8, uint8 or int16, or of the mean, from the input's scale to the result's.
     pub fn quantized_sum(self, io: &Signature, mean: bool) -> Result<Kernel, OpError> {
-        let (input, output) = (io.input(INPUT)?.per_tensor()?, io.output(0)?.per_tensor()?);
-        let (flip, shift) = match io.input(INPUT)?.dtype {
-            DType::U8 => (0x80, 128),
-            _ => (0, 0),
-        };
-        let zero_point = output.zero_point.saturating_sub(shift);
-        if !(-128..=127).contains(&zero_point) {
-            return Err(OpError::Quantization(format!(
-                "zero point {}",
-                output.zero_point
-            )));
+        match io.input(INPUT)?.dtype {
+            DType::I8 => self.quantized::<i8>(io, mean),
+            DType::U8 => self.quantized::<u8>(io, mean),
+            DType::I16 => self.quantized::<i16>(io, mean),
+            _ => Err(io.unsupported(INPUT)),
         }
+    }
+
+    fn quantized<T: Element>(self, io: &Signature, mean: bool) -> Result<Kernel, OpError> {
+        let (input, output) = (parameters(io.input(INPUT)?)?, parameters(io.output(0)?)?);
+        let dtype = io.common_dtype(INPUT)?;
+        let (min, max) = limits(dtype).ok_or_else(|| io.unsupported(INPUT))?;
         let count = i64::try_from(self.count)
             .ok()
             .filter(|&n| n > 0 || !mean)
             .ok_or_else(|| OpError::Shape(format!("mean of {} elements", self.count)))?;
-        let input_zero_point = input.zero_point.saturating_sub(shift);
-        let offset = i64::from(input_zero_point).wrapping_mul(count) as i32;
+        let offset = i64::from(input.zero_point).wrapping_mul(count) as i32;
         let scale = input.scale / output.scale;
+        let real = f64::from(input.scale) / f64::from(output.scale);
+        let requantize = match (mean, io.numerics) {
+            (false, _) => Requantize::Sum {
+                scale,
+                bias: -(input.zero_point as f32) * scale * count as f32,
+            },
+            (true, Numerics::Fast) if dtype != DType::I16 => {
+                Requantize::Float(scale / count as f32)
+            }
+            (true, _) => Requantize::Fixed(divided(multiplier(real)?, count)),
+        };
         if !scale.is_finite() {
             return Err(OpError::Quantization(format!(
                 "scale {} over {} overflows",
                 input.scale, output.scale
             )));
         }
-        let requantize = match (mean, io.numerics) {
-            (false, _) => Requantize::Sum {
-                scale,
-                bias: -(input.zero_point as f32) * scale * count as f32,
-            },
-            (true, Numerics::Fast) => Requantize::Float(scale / count as f32),
-            (true, Numerics::Reference) => {
-                let real = f64::from(input.scale) / f64::from(output.scale);
-                Requantize::Fixed(divided(quantize_multiplier(real), count))
-            }
-        };
-        let stored = i64::from(shift).wrapping_mul(count) as i32;
         let results: usize = self.shape.iter().product();
         Ok(Kernel::with_scratch(
             results * size_of::<i32>(),
             move |run| {
-                let parts = run.parts::<u8>(0);
+                let parts = run.parts::<T>(0);
                 let sums: &mut [i32] =
                     bytemuck::cast_slice_mut(&mut parts.scratch[..results * size_of::<i32>()]);
                 sums.fill(0);
-                let add = |sum: i32, x: u8| sum.wrapping_add(i32::from((x ^ flip) as i8));
-                self.fold(parts.inputs.bytes(INPUT), sums, add);
-                for (output, &sum) in parts.output.iter_mut().zip(&*sums) {
+                let add = |sum: i32, x: T| sum.wrapping_add(x.into());
+                self.fold(parts.inputs.get(INPUT), sums, add);
+                for (out, &sum) in parts.output.iter_mut().zip(&*sums) {
                     let scaled = match requantize {
                         Requantize::Sum { scale, bias } => {
-                            (sum.wrapping_add(stored) as f32 * scale + bias).round() as i32
+                            (sum as f32 * scale + bias).round() as i32
                         }
                         Requantize::Float(scale) => {
                             (sum.wrapping_sub(offset) as f32 * scale).round_ties_even() as i32
                         }
                         Requantize::Fixed(multiplier) => multiplier.apply(sum.wrapping_sub(offset)),
                     };
-                    *output = scaled.saturating_add(zero_point).clamp(-128, 127) as u8 ^ flip;
+                    *out = T::from_i32(scaled.saturating_add(output.zero_point).clamp(min, max));
                 }
             },
         ))

@@ -3,7 +3,7 @@
 //! One operand of any shape. A quantized result may have a scale of its own.
 
 use super::pointwise::{clamp, unary_shapes};
-use super::{Activation, Attributes, OpError, Operator, QuantRule, Role, Signature};
+use super::{Attributes, OpError, Operator, QuantRule, Role, Signature};
 use crate::cpu::Kernel;
 use crate::schema::tfl;
 use crate::tensor::{DType, Shape};
@@ -31,6 +31,10 @@ impl Operator for Relu6 {
         QuantRule::calibrated([Role::Activation])
     }
 
+    fn quant_rule_int16(&self) -> Option<QuantRule> {
+        QuantRule::calibrated([Role::Activation])
+    }
+
     fn version(&self, io: &Signature) -> i32 {
         match io.input(0).map(|x| x.dtype) {
             Ok(DType::I16) => 3,
@@ -40,7 +44,7 @@ impl Operator for Relu6 {
     }
 
     fn prepare(&self, io: &Signature) -> Result<Kernel, OpError> {
-        clamp(io, Activation::Relu6)
+        clamp(io, 0.0, 6.0)
     }
 }
 

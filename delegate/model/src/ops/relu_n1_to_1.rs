@@ -3,7 +3,7 @@
 //! One operand of any shape. A quantized result may have a scale of its own.
 
 use super::pointwise::{clamp, unary_shapes};
-use super::{Activation, Attributes, OpError, Operator, QuantRule, Role, Signature};
+use super::{Attributes, OpError, Operator, QuantRule, Role, Signature};
 use crate::cpu::Kernel;
 use crate::schema::tfl;
 use crate::tensor::{Shape};
@@ -36,7 +36,7 @@ impl Operator for ReluN1To1 {
     }
 
     fn prepare(&self, io: &Signature) -> Result<Kernel, OpError> {
-        clamp(io, Activation::ReluN1To1)
+        clamp(io, -1.0, 1.0)
     }
 }
 

@@ -61,6 +61,10 @@ impl Operator for Reshape {
         QuantRule::same([Role::Activation, Role::Plain])
     }
 
+    fn quant_rule_int16(&self) -> Option<QuantRule> {
+        self.quant_rule()
+    }
+
     fn version(&self, _: &Signature) -> i32 {
         1
     }

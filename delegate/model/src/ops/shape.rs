@@ -49,6 +49,10 @@ impl Operator for ShapeOf {
         Some(QuantRule { roles: vec![Role::Activation], results: Results::Plain })
     }
 
+    fn quant_rule_int16(&self) -> Option<QuantRule> {
+        self.quant_rule()
+    }
+
     fn version(&self, _: &Signature) -> i32 {
         1
     }

@@ -54,6 +54,10 @@ impl Operator for Slice {
         QuantRule::same([Role::Activation, Role::Plain])
     }
 
+    fn quant_rule_int16(&self) -> Option<QuantRule> {
+        self.quant_rule()
+    }
+
     fn version(&self, io: &Signature) -> i32 {
         let Ok(input) = io.input(INPUT) else { return 1 };
         match input.dtype {

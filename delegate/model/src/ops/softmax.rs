@@ -5,8 +5,11 @@
 use bantam_kernels::requantize::{
     rounding_divide_by_pot, saturating_rounding_doubling_high_mul as high_mul,
 };
+use bantam_kernels::{Isa, elementwise};
 
+use super::fixed_point::{Exponentials, reciprocal};
 use super::pointwise::{limits, multiplier, parameters, round_half_away, tabulate, unary_shapes, unary_type};
+use super::table16::Table16;
 use super::{Attributes, Numerics, OpError, Operator, QuantRule, Signature};
 use crate::cpu::Kernel;
 use crate::schema::tfl;
@@ -45,6 +48,10 @@ impl Operator for Softmax {
         QuantRule::fixed(1.0 / 256.0, -128)
     }
 
+    fn quant_rule_int16(&self) -> Option<QuantRule> {
+        QuantRule::fixed(1.0 / 32768.0, 0)
+    }
+
     fn version(&self, io: &Signature) -> i32 {
         match io.input(0).map(|x| x.dtype) {
             Ok(DType::I16) => 3,
@@ -65,6 +72,7 @@ impl Operator for Softmax {
             (DType::F32, _) => Ok(self.prepare_f32(depth.max(1))),
             (DType::I8 | DType::U8, Numerics::Reference) => self.prepare_fixed(io, dtype, depth),
             (DType::I8 | DType::U8, Numerics::Fast) => self.prepare_float(io, dtype, depth),
+            (DType::I16, _) => self.prepare_i16(io, depth.max(1)),
             _ => Err(io.unsupported(0)),
         }
     }
@@ -73,21 +81,49 @@ impl Operator for Softmax {
 impl Softmax {
     fn prepare_f32(&self, depth: usize) -> Kernel {
         let beta = self.beta;
+        let isa = Isa::best();
         Kernel::new(move |run| {
             let parts = run.parts::<f32>(0);
-            let rows = parts.inputs.get::<f32>(0).chunks_exact(depth);
+            elementwise::softmax(isa, depth, beta, parts.inputs.get(0), parts.output);
+        })
+    }
+
+    /// LiteRT's for int16: tables of `exp(x)` over -10..=0 and of `1 / (1 + x)` over 0..=1.
+    fn prepare_i16(&self, io: &Signature, depth: usize) -> Result<Kernel, OpError> {
+        const RANGE: f64 = 65535.0;
+        let input = parameters(io.input(0)?)?;
+        parameters(io.output(0)?)?;
+        // -10 is 65535 steps below 0.
+        let scale = multiplier(f64::from(input.scale * self.beta) / (10.0 / RANGE))?;
+        let span = |scale: f64, zero_point: f64| {
+            (scale * (-32768.0 - zero_point), scale * (32767.0 - zero_point))
+        };
+        let exp = Table16::new_f64(span(10.0 / RANGE, 32767.0), 2.0 / RANGE, f64::exp);
+        let inverse =
+            Table16::new_f64(span(1.0 / RANGE, -32768.0), 2.0 / RANGE, |x| 1.0 / (1.0 + x));
+        let saturate = |x: i32| x.clamp(-32768, 32767) as i16;
+        Ok(Kernel::new(move |run| {
+            let parts = run.parts::<i16>(0);
+            let rows = parts.inputs.get::<i16>(0).chunks_exact(depth);
             for (row, out) in rows.zip(parts.output.chunks_exact_mut(depth)) {
-                let largest = row.iter().fold(f32::MIN, |m, &x| m.max(x));
-                let mut sum = 0.0;
+                let largest = row.iter().fold(i16::MIN, |m, &x| m.max(x));
+                let mut sum = 0i32;
                 for (out, &x) in out.iter_mut().zip(row) {
-                    *out = ((x - largest) * beta).exp();
-                    sum += *out;
+                    let below = scale.apply(i32::from(x) - i32::from(largest));
+                    *out = exp.look_up(saturate(below.saturating_add(32767)));
+                    sum = sum.wrapping_add((*out).into());
                 }
+                // The sum is 2^bits times 1 and what the second table takes, in Q0.16.
+                let bits = 31 - sum.max(1).leading_zeros();
+                let fraction = ((i64::from(sum) << (30 - bits)) + (1 << 13)) >> 14;
+                let inverse = inverse.look_up(saturate(fraction as i32 - (1 << 15) - (1 << 16)));
                 for out in out {
-                    *out /= sum;
+                    let product = i64::from(*out) * i64::from(inverse);
+                    let rounding = if bits > 0 { 1 << (bits - 1) } else { 0 };
+                    *out = ((product + rounding) >> bits).clamp(0, 32767) as i16;
                 }
             }
-        })
+        }))
     }
 
     /// LiteRT's optimized kernel: a table of `exp` in float.
@@ -116,30 +152,15 @@ impl Softmax {
     fn prepare_fixed(&self, io: &Signature, dtype: DType, depth: usize) -> Result<Kernel, OpError> {
         let scale = parameters(io.input(0)?)?.scale;
         let (min, max) = limits(dtype).ok_or_else(|| io.unsupported(0))?;
-        // One step of the operand in Q5.26.
-        let step = (f64::from(self.beta) * f64::from(scale) * f64::from(1 << 26))
-            .min(f64::from(i32::MAX));
-        if step.is_nan() || step <= 1.0 {
-            return Err(OpError::Quantization(format!(
-                "beta of {} times the input's scale of {scale} is below 2^-26",
-                self.beta
-            )));
-        }
-        let step = multiplier(step)?;
-        // What is further below the largest counts as 0.
-        let radius = (31i64 << 26) >> step.exponent;
-        let exponentials = tabulate(DType::U8, |below| {
-            let scaled = (-below).wrapping_shl(step.exponent as u32);
-            (i64::from(below) <= radius)
-                .then(|| exp_on_negative_values(high_mul(scaled, step.value)))
-        });
+        let exponentials = Exponentials::new(f64::from(self.beta) * f64::from(scale))?;
         Ok(by_rows(dtype, depth, move |row, out| {
-            let terms = row.below().filter_map(|below| exponentials[below]);
+            let terms = row.below().filter_map(|below| exponentials.get(below));
             let sum = terms.fold(0i32, |sum, e| sum.saturating_add(rounding_divide_by_pot(e, 12)));
-            let (inverse, bits) = reciprocal(sum);
+            let (inverse, bits) = reciprocal(sum, 12);
             let shift = (bits + 31 - 8).clamp(0, 31);
             for (out, below) in out.iter_mut().zip(row.below()) {
-                let steps = exponentials[below]
+                let steps = exponentials
+                    .get(below)
                     .map_or(0, |e| rounding_divide_by_pot(high_mul(inverse, e), shift));
                 *out = (steps + min).clamp(min, max) as u8;
             }
@@ -148,23 +169,23 @@ impl Softmax {
 }
 
 /// One row of 8-bit elements.
-struct Row<'a> {
+pub(super) struct Row<'a> {
     bytes: &'a [u8],
     /// What turns the order of the type to that of unsigned bytes.
-    flip: u8,
+    pub flip: u8,
     /// The largest element, flipped.
-    largest: u8,
+    pub largest: u8,
 }
 
 impl Row<'_> {
     /// How far each element is below the largest.
-    fn below(&self) -> impl Iterator<Item = usize> {
+    pub fn below(&self) -> impl Iterator<Item = usize> {
         let Self { flip, largest, .. } = *self;
         self.bytes.iter().map(move |&x| usize::from(largest - (x ^ flip)))
     }
 }
 
-fn by_rows(
+pub(super) fn by_rows(
     dtype: DType,
     depth: usize,
     f: impl Fn(Row<'_>, &mut [u8]) + Send + Sync + 'static,
@@ -179,67 +200,6 @@ fn by_rows(
             f(Row { bytes, flip, largest }, out);
         }
     })
-}
-
-/// `exp(x)` in Q0.31 for `x <= 0` in Q5.26: gemmlowp's `exp_on_negative_values`.
-fn exp_on_negative_values(x: i32) -> i32 {
-    const QUARTER: i32 = 1 << 24;
-    /// `exp(-2^k)` in Q0.31 for k from -2.
-    const POWERS: [i32; 7] = [
-        1_672_461_947,
-        1_302_514_674,
-        790_015_084,
-        290_630_308,
-        39_332_535,
-        720_401,
-        242,
-    ];
-    if x == 0 {
-        return i32::MAX;
-    }
-    // In [-1/4, 0), and the multiple of 1/4 that remains.
-    let fraction = (x & (QUARTER - 1)) - QUARTER;
-    let remainder = fraction.wrapping_sub(x);
-    let mut result = exp_near_zero(fraction << 5);
-    for (bit, power) in (24..).zip(POWERS) {
-        if remainder & (1 << bit) != 0 {
-            result = high_mul(result, power);
-        }
-    }
-    result
-}
-
-/// `exp(x)` for `x` in [-1/4, 0), both in Q0.31: a Taylor series around -1/8.
-fn exp_near_zero(x: i32) -> i32 {
-    const EXP_MINUS_EIGHTH: i32 = 1_895_147_668;
-    const THIRD: i32 = 715_827_883;
-    let x = x + (1 << 28);
-    let x2 = high_mul(x, x);
-    let x3 = high_mul(x2, x);
-    let x4 = high_mul(x2, x2);
-    let quarter = rounding_divide_by_pot(x4, 2);
-    let higher = rounding_divide_by_pot(high_mul(quarter + x3, THIRD) + x2, 1);
-    EXP_MINUS_EIGHTH + high_mul(EXP_MINUS_EIGHTH, x + higher)
-}
-
-/// `1 / x` for `x > 0` in Q12.19, as a number in Q0.31 and how many bits to shift it right:
-/// gemmlowp's Newton-Raphson division.
-fn reciprocal(x: i32) -> (i32, i32) {
-    let headroom = x.leading_zeros();
-    // x / 2^bits in [1, 2); half of it in Q0.31.
-    let above_one = x.wrapping_shl(headroom).wrapping_sub(i32::MIN);
-    let half = ((i64::from(above_one) + i64::from(i32::MAX) + 1) / 2) as i32;
-    // 48/17 - 32/17 * half, in Q2.29 as all that follows.
-    let mut inverse = 1_515_870_810 + high_mul(half, -1_010_580_540);
-    for _ in 0..3 {
-        let error = (1 << 29) - high_mul(half, inverse);
-        inverse = inverse.wrapping_add(saturating_shl(high_mul(inverse, error), 2));
-    }
-    (saturating_shl(inverse, 1), 12 - headroom as i32)
-}
-
-fn saturating_shl(x: i32, amount: u32) -> i32 {
-    (i64::from(x) << amount).clamp(i32::MIN.into(), i32::MAX.into()) as i32
 }
 
 #[cfg(test)]
@@ -271,18 +231,6 @@ mod tests {
             let output = Case::result(DType::I8).quantized(1.0 / 256.0, -128);
             let output = eval_with(numerics, Softmax::default(), &[input], &[output]);
             assert_eq!(output[0].get::<i8>(), [-128; 5000]);
-        }
-    }
-
-    #[test]
-    fn fixed_point_functions_are_close() {
-        for i in 1..1000 {
-            let x = -f64::from(i) / 40.0;
-            let exp = exp_on_negative_values((x * f64::from(1 << 26)) as i32);
-            assert!((f64::from(exp) / 2f64.powi(31) - x.exp()).abs() < 4e-7);
-            let (inverse, bits) = reciprocal(i << 19);
-            let inverse = f64::from(inverse) / 2f64.powi(31 + bits);
-            assert!((inverse * f64::from(i) - 1.0).abs() < 1e-7);
         }
     }
 

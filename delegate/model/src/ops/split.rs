@@ -89,6 +89,10 @@ impl Operator for Split {
         QuantRule::same([Role::Plain, Role::Activation])
     }
 
+    fn quant_rule_int16(&self) -> Option<QuantRule> {
+        self.quant_rule()
+    }
+
     fn version(&self, io: &Signature) -> i32 {
         match io.input(INPUT).map(|input| input.dtype) {
             Ok(DType::I16) => 4,

@@ -50,6 +50,10 @@ impl Operator for Squeeze {
         QuantRule::same([Role::Activation])
     }
 
+    fn quant_rule_int16(&self) -> Option<QuantRule> {
+        self.quant_rule()
+    }
+
     fn version(&self, _: &Signature) -> i32 {
         1
     }

@@ -37,6 +37,10 @@ impl Operator for Sum {
         QuantRule::calibrated(reduction::ROLES)
     }
 
+    fn quant_rule_int16(&self) -> Option<QuantRule> {
+        QuantRule::same(reduction::ROLES)
+    }
+
     fn version(&self, io: &Signature) -> i32 {
         match io.optional_input(INPUT).map(|v| v.dtype) {
             Some(DType::I8) => 2,
@@ -50,7 +54,7 @@ impl Operator for Sum {
             DType::F32 => Ok(reduction.kernel(0.0f32, |sum, x| sum + x)),
             DType::I32 => Ok(reduction.kernel(0i32, i32::wrapping_add)),
             DType::I64 => Ok(reduction.kernel(0i64, i64::wrapping_add)),
-            DType::I8 | DType::U8 => reduction.quantized_sum(io, false),
+            DType::I8 | DType::U8 | DType::I16 => reduction.quantized_sum(io, false),
             _ => Err(io.unsupported(INPUT)),
         }
     }

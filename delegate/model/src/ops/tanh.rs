@@ -1,8 +1,12 @@
 //! `TANH`: the hyperbolic tangent.
 //!
-//! One operand of any shape. The result of int8 has scale 1/128 and zero point 0.
+//! One operand of any shape. The result of int8 has scale 1/128 and zero point 0, that of int16
+//! 1/32768 and 0.
 
-use super::pointwise::{map, map_real, unary_shapes, unary_type};
+use bantam_kernels::elementwise::Function;
+
+use super::pointwise::{map_f32, map_real, unary_shapes, unary_type};
+use super::sigmoid16::Sigmoid16;
 use super::{Attributes, OpError, Operator, QuantRule, Signature};
 use crate::cpu::Kernel;
 use crate::schema::tfl;
@@ -31,6 +35,10 @@ impl Operator for Tanh {
         QuantRule::fixed(1.0 / 128.0, 0)
     }
 
+    fn quant_rule_int16(&self) -> Option<QuantRule> {
+        QuantRule::fixed(1.0 / 32768.0, 0)
+    }
+
     fn version(&self, io: &Signature) -> i32 {
         match io.input(0).map(|x| x.dtype) {
             Ok(DType::I16) => 3,
@@ -41,7 +49,8 @@ impl Operator for Tanh {
 
     fn prepare(&self, io: &Signature) -> Result<Kernel, OpError> {
         match unary_type(io)? {
-            DType::F32 => Ok(map(f32::tanh)),
+            DType::F32 => Ok(map_f32(Function::Tanh)),
+            DType::I16 => Sigmoid16::prepare_tanh(io),
             _ => map_real(io, f32::tanh),
         }
     }

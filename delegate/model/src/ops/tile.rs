@@ -44,6 +44,10 @@ impl Operator for Tile {
         QuantRule::same([Role::Activation, Role::Plain])
     }
 
+    fn quant_rule_int16(&self) -> Option<QuantRule> {
+        self.quant_rule()
+    }
+
     fn version(&self, io: &Signature) -> i32 {
         match io.input(INPUT).map(|input| input.dtype) {
             Ok(DType::I8) => 3,

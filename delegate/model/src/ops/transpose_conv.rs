@@ -8,8 +8,9 @@
 //! Result pixels that lie a stride apart see the same taps: each such phase is a convolution with
 //! stride 1 and a part of the filter, turned around.
 
-use bantam_kernels::ConvGeometry;
+use bantam_kernels::{ConvGeometry, Quantizer};
 
+use super::hybrid::Hybrid;
 use super::weighted_sum::{Convolution, Rounding, WeightedSum};
 use super::{Activation, Attributes, OpError, Operator, Padding, QuantRule, Role, Signature};
 use crate::cpu::Kernel;
@@ -187,6 +188,10 @@ impl Operator for TransposeConv {
         ])
     }
 
+    fn quant_rule_int16(&self) -> Option<QuantRule> {
+        self.quant_rule()
+    }
+
     fn version(&self, io: &Signature) -> i32 {
         let dtype = |index| io.optional_input(index).map(|v| v.dtype);
         match (dtype(INPUT), dtype(WEIGHTS)) {
@@ -199,6 +204,7 @@ impl Operator for TransposeConv {
     }
 
     fn prepare(&self, io: &Signature) -> Result<Kernel, OpError> {
+        let [batch, in_h, in_w, in_depth] = io.input(INPUT)?.shape_n()?;
         let sum = WeightedSum {
             io,
             input: INPUT,
@@ -206,8 +212,8 @@ impl Operator for TransposeConv {
             bias: BIAS,
             activation: self.activation,
             reference: Rounding::Fixed,
+            hybrid: Hybrid::new(batch, Quantizer::Asymmetric),
         };
-        let [batch, in_h, in_w, in_depth] = io.input(INPUT)?.shape_n()?;
         let [out_depth, filter_h, filter_w, _] = io.input(WEIGHTS)?.shape_n()?;
         let [vertical, horizontal] = self.axes(io)?;
         let filter = [filter_h, filter_w, in_depth];
@@ -230,14 +236,21 @@ impl Operator for TransposeConv {
                     pad_left: columns.before,
                     ..ConvGeometry::product(1, in_depth, out_depth)
                 };
-                let convolution = if io.input(INPUT)?.dtype == DType::F32 {
-                    let weights = io.input(WEIGHTS)?.constant()?;
-                    let weights = select(&weights, 0.0, filter, &rows.taps, &columns.taps);
-                    sum.packed_f32(geometry, false, &weights)?
-                } else {
-                    let weights = io.input(WEIGHTS)?.constant()?;
-                    let weights = select(&weights, sum.zero_weight()?, filter, &rows.taps, &columns.taps);
-                    sum.packed_integer(geometry, &weights)?
+                let weights = io.input(WEIGHTS)?;
+                let convolution = match (io.input(INPUT)?.dtype, weights.dtype) {
+                    (DType::F32, DType::F32) => {
+                        let weights = select(&weights.constant()?, 0.0, filter, &rows.taps, &columns.taps);
+                        sum.packed_f32(geometry, false, &weights)?
+                    }
+                    (DType::F32 | DType::I16, _) => {
+                        let weights = select(&weights.constant()?, 0, filter, &rows.taps, &columns.taps);
+                        sum.packed_bytes(geometry, false, &weights)?
+                    }
+                    _ => {
+                        let zero = sum.zero_weight()?;
+                        let weights = select(&weights.constant()?, zero, filter, &rows.taps, &columns.taps);
+                        sum.packed_integer(geometry, &weights)?
+                    }
                 };
                 let len = geometry.pixels() * pixel;
                 parts.push(Part { convolution, rows: rows.clone(), columns, len });
@@ -267,7 +280,7 @@ impl Operator for TransposeConv {
                     }
                 }
             }
-        }))
+        }).with_copies_of([SHAPE, WEIGHTS, BIAS]))
     }
 }
 

@@ -53,6 +53,10 @@ impl Operator for Unpack {
         QuantRule::same([Role::Activation])
     }
 
+    fn quant_rule_int16(&self) -> Option<QuantRule> {
+        self.quant_rule()
+    }
+
     fn version(&self, io: &Signature) -> i32 {
         match io.input(INPUT).map(|input| input.dtype) {
             Ok(DType::F16 | DType::BF16) => 5,

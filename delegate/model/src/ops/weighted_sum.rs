@@ -3,13 +3,17 @@
 //!
 //! Constant weights are packed for the loops of `bantam-kernels`. What those do not take (weights
 //! or bias that are computed, uint8 depthwise filters) runs in plain loops here.
+//!
+//! Types of input, weights, bias and result: float32; int8 or uint8 with an int32 bias; int16 with
+//! int8 weights and an int64 or int32 bias; float32 with int8 weights ("hybrid").
 
 use bantam_kernels::{
-    ConvF32, ConvGeometry, ConvI8, DepthwiseF32, DepthwiseI8, Isa, OutputStage, Requantize,
-    quantize_multiplier,
+    ConvF32, ConvGeometry, ConvI8, ConvI16, DepthwiseF32, DepthwiseI8, DepthwiseI16, Isa,
+    OutputStage, Requantize, quantize_multiplier,
 };
 
 use super::Activation;
+use super::hybrid::{Hybrid, HybridConv, HybridDepthwise};
 use super::{Numerics, OpError, Signature, Value};
 use crate::cpu::{Inputs, Kernel};
 use crate::quant::PerTensor;
@@ -42,6 +46,8 @@ pub(super) struct WeightedSum<'a> {
     pub activation: Activation,
     /// What [`Numerics::Reference`] means.
     pub reference: Rounding,
+    /// How float32 activations are quantized where the weights are int8.
+    pub hybrid: Hybrid,
 }
 
 /// A convolution that is ready to run.
@@ -61,6 +67,10 @@ enum Loops {
         copies: usize,
     },
     DepthwiseI8(DepthwiseI8),
+    I16(ConvI16),
+    DepthwiseI16(DepthwiseI16),
+    Hybrid(HybridConv),
+    DepthwiseHybrid(HybridDepthwise),
     Plain(Plain),
 }
 
@@ -90,16 +100,18 @@ impl<'a> WeightedSum<'a> {
     /// Checks types, the length of the bias, and that constants fill their shapes.
     fn check(&self, out_depth: usize) -> Result<(), OpError> {
         let dtype = self.io.common_dtype(self.input)?;
-        let bias_dtype = match dtype {
-            DType::F32 => DType::F32,
-            DType::I8 | DType::U8 => DType::I32,
+        let weights = self.io.input(self.weights)?.dtype;
+        let biases: &[DType] = match (dtype, weights) {
+            (DType::F32, DType::F32 | DType::I8 | DType::U8) => &[DType::F32],
+            (DType::I8, DType::I8) | (DType::U8, DType::U8) => &[DType::I32],
+            (DType::I16, DType::I8) => &[DType::I64, DType::I32],
+            (DType::F32 | DType::I8 | DType::U8 | DType::I16, _) => {
+                return Err(self.io.unsupported(self.weights));
+            }
             _ => return Err(self.io.unsupported(self.input)),
         };
-        if self.io.input(self.weights)?.dtype != dtype {
-            return Err(self.io.unsupported(self.weights));
-        }
         if let Some(bias) = self.io.optional_input(self.bias) {
-            if bias.dtype != bias_dtype {
+            if !biases.contains(&bias.dtype) {
                 return Err(self.io.unsupported(self.bias));
             }
             if bias.len() != out_depth {
@@ -139,20 +151,22 @@ impl<'a> WeightedSum<'a> {
     pub fn prepare(&self, geometry: ConvGeometry, depthwise: bool) -> Result<Kernel, OpError> {
         let convolution = self.convolution(geometry, depthwise)?;
         let (input, most) = (self.input, self.io.threads);
-        Ok(Kernel::with_scratch(
-            convolution.scratch(most),
-            move |run| {
-                let threads = run.threads.min(most);
-                let parts = run.parts::<u8>(0);
-                convolution.run(
-                    parts.inputs,
-                    parts.inputs.bytes(input),
-                    parts.output,
-                    parts.scratch,
-                    threads,
-                );
-            },
-        ))
+        let copied = match convolution.loops {
+            Loops::Plain(_) => vec![],
+            _ => vec![self.weights, self.bias],
+        };
+        let kernel = Kernel::with_scratch(convolution.scratch(most), move |run| {
+            let threads = run.threads.min(most);
+            let parts = run.parts::<u8>(0);
+            convolution.run(
+                parts.inputs,
+                parts.inputs.bytes(input),
+                parts.output,
+                parts.scratch,
+                threads,
+            );
+        });
+        Ok(kernel.with_copies_of(copied))
     }
 
     /// The convolution with `geometry`; `depthwise` reads no groups, and its weights have one
@@ -164,10 +178,11 @@ impl<'a> WeightedSum<'a> {
     ) -> Result<Convolution, OpError> {
         self.check(geometry.out_depth)?;
         let weights = self.io.input(self.weights)?;
-        match (weights.dtype, depthwise) {
-            (DType::F32, _) if self.is_constant() => {
-                self.packed_f32(geometry, depthwise, &weights.constant()?)
-            }
+        match (self.io.input(self.input)?.dtype, depthwise) {
+            (DType::F32 | DType::I16, _) if self.is_constant() => match weights.dtype {
+                DType::F32 => self.packed_f32(geometry, depthwise, &weights.constant()?),
+                _ => self.packed_bytes(geometry, depthwise, &weights.constant()?),
+            },
             (_, false) if self.is_constant() => self.packed_integer(geometry, &weights.constant()?),
             (DType::I8, true) if self.is_constant() && self.is_symmetric() => {
                 self.packed_depthwise(geometry, &weights.constant()?)
@@ -183,6 +198,13 @@ impl<'a> WeightedSum<'a> {
 
     fn plain(&self, geometry: ConvGeometry, depthwise: bool) -> Result<Convolution, OpError> {
         check_geometry(&geometry, self.io.threads)?;
+        let input = self.io.input(self.input)?.dtype;
+        if input != self.io.input(self.weights)?.dtype {
+            return Err(OpError::UnsupportedType {
+                what: format!("weights or bias that are computed, with an input of {input},"),
+                dtype: self.io.input(self.weights)?.dtype,
+            });
+        }
         let arithmetic = if self.io.input(self.input)?.dtype == DType::F32 {
             Arithmetic::F32 {
                 clamp: self.range_f32()?,
@@ -254,6 +276,86 @@ impl<'a> WeightedSum<'a> {
         Ok(Convolution { geometry, loops })
     }
 
+    /// A convolution of float32 or int16 with int8 `weights` in place of those that the operand, a
+    /// constant, holds; they have its quantization.
+    pub fn packed_bytes(
+        &self,
+        geometry: ConvGeometry,
+        depthwise: bool,
+        weights: &[i8],
+    ) -> Result<Convolution, OpError> {
+        check_geometry(&geometry, self.io.threads)?;
+        let isa = Isa::best();
+        let loops = if self.io.input(self.input)?.dtype == DType::I16 {
+            let (bias, stage) = (self.bias_i64()?, self.stage_i16(geometry.out_depth)?);
+            if depthwise {
+                let bias = bias.as_deref();
+                Loops::DepthwiseI16(DepthwiseI16::new(isa, geometry, weights, bias, stage))
+            } else {
+                Loops::I16(ConvI16::new(isa, geometry, weights, bias.as_deref(), stage))
+            }
+        } else {
+            let quantization = self.io.input(self.weights)?.quantization()?;
+            let scale = match quantization.symmetric_scales(geometry.out_depth)? {
+                [scale] => vec![*scale; geometry.out_depth],
+                scales => scales.to_vec(),
+            };
+            let (bias, clamp) = (self.constant_bias()?, self.range_f32()?);
+            let rule = self.hybrid.rule(self.io.numerics);
+            if depthwise {
+                Loops::DepthwiseHybrid(HybridDepthwise::new(
+                    rule, geometry, weights, scale, bias, clamp,
+                ))
+            } else {
+                Loops::Hybrid(HybridConv::new(
+                    rule, geometry, weights, &scale, bias, clamp,
+                ))
+            }
+        };
+        Ok(Convolution { geometry, loops })
+    }
+
+    fn bias_i64(&self) -> Result<Option<Vec<i64>>, OpError> {
+        self.io
+            .optional_input(self.bias)
+            .map(Value::integers)
+            .transpose()
+    }
+
+    /// The output stage for int16 activations: symmetric, like the weights.
+    fn stage_i16(&self, out_depth: usize) -> Result<OutputStage, OpError> {
+        let (input, output) = (
+            self.io.input(self.input)?.per_tensor()?,
+            self.io.output(0)?.per_tensor()?,
+        );
+        if let Some(p) = [input, output].iter().find(|p| p.zero_point != 0) {
+            return Err(OpError::Quantization(format!(
+                "zero point {} of an int16 tensor, which has to be 0",
+                p.zero_point
+            )));
+        }
+        let weights = self.io.input(self.weights)?.quantization()?;
+        let weights = weights.symmetric_scales(out_depth)?;
+        let (min, max) = self
+            .activation
+            .range(output, i16::MIN.into(), i16::MAX.into())?;
+        let has_short_bias = self
+            .io
+            .optional_input(self.bias)
+            .is_some_and(|bias| bias.dtype == DType::I32);
+        let requantize = match self.requantize_as(Numerics::Reference, input, weights, output)? {
+            // Sums of int64 have multipliers of 16 bits.
+            Requantize::Fixed { multiplier } if !has_short_bias => Requantize::Wide { multiplier },
+            other => other,
+        };
+        Ok(OutputStage {
+            requantize,
+            zero_point: 0,
+            min,
+            max,
+        })
+    }
+
     /// An integer convolution with `weights` in place of those that the operand, a constant, holds;
     /// they are as they are stored, and have its type and quantization.
     pub fn packed_integer(
@@ -297,6 +399,14 @@ impl<'a> WeightedSum<'a> {
                 what: "weights or bias that are computed,".into(),
                 dtype: self.io.input(self.weights)?.dtype,
             });
+        }
+        if self.io.input(self.input)?.dtype == DType::I16 {
+            let stage = self.stage_i16(out_depth)?;
+            let bias = self.bias_i64()?.unwrap_or_else(|| vec![0; out_depth]);
+            let outputs = bias.iter().enumerate();
+            return Ok(outputs
+                .flat_map(|(unit, &b)| stage.apply_i16(unit, b).to_ne_bytes())
+                .collect());
         }
         if self.io.input(self.input)?.dtype == DType::F32 {
             let (low, high) = self.range_f32()?;
@@ -359,7 +469,7 @@ impl<'a> WeightedSum<'a> {
             input_zero_point: byte(input.zero_point)?,
             weights_zero_point,
             stage: OutputStage {
-                requantize: self.requantize(input, &weights_scale, output)?,
+                requantize: self.requantize_as(self.io.numerics, input, &weights_scale, output)?,
                 zero_point: byte(output.zero_point)?,
                 min: min - shift,
                 max: max - shift,
@@ -367,8 +477,9 @@ impl<'a> WeightedSum<'a> {
         })
     }
 
-    fn requantize(
+    fn requantize_as(
         &self,
+        numerics: Numerics,
         input: PerTensor,
         weights: &[f32],
         output: PerTensor,
@@ -382,7 +493,7 @@ impl<'a> WeightedSum<'a> {
             )));
         }
         let weights = weights.iter().copied();
-        Ok(match (self.io.numerics, self.reference) {
+        Ok(match (numerics, self.reference) {
             (Numerics::Fast, _) => Requantize::Float {
                 scale: weights.map(float).collect(),
             },
@@ -397,7 +508,7 @@ impl<'a> WeightedSum<'a> {
 }
 
 /// Refuses geometries whose scratch could not be had, so that no size overflows later.
-fn check_geometry(geometry: &ConvGeometry, threads: usize) -> Result<(), OpError> {
+pub(super) fn check_geometry(geometry: &ConvGeometry, threads: usize) -> Result<(), OpError> {
     let sizes = [
         geometry.filter_h,
         geometry.filter_w,
@@ -455,6 +566,10 @@ impl Convolution {
             Loops::DepthwiseF32(conv) => conv.scratch_len(threads) * size_of::<f32>(),
             Loops::Integer { conv, .. } => self.copy_len() + conv.scratch_len(threads),
             Loops::DepthwiseI8(conv) => conv.scratch_len(threads),
+            Loops::I16(conv) => conv.scratch_len(threads) * size_of::<i16>(),
+            Loops::DepthwiseI16(conv) => conv.scratch_len(threads) * size_of::<i16>(),
+            Loops::Hybrid(conv) => conv.scratch(threads),
+            Loops::DepthwiseHybrid(conv) => conv.scratch(threads),
             Loops::Plain(_) => 0,
         }
     }
@@ -523,6 +638,36 @@ impl Convolution {
                     threads,
                 );
             }
+            Loops::I16(conv) => {
+                let scratch = bytemuck::cast_slice_mut(&mut scratch[..len]);
+                conv.run(
+                    bytemuck::cast_slice(input),
+                    bytemuck::cast_slice_mut(output),
+                    scratch,
+                    threads,
+                );
+            }
+            Loops::DepthwiseI16(conv) => {
+                let scratch = bytemuck::cast_slice_mut(&mut scratch[..len]);
+                conv.run(
+                    bytemuck::cast_slice(input),
+                    bytemuck::cast_slice_mut(output),
+                    scratch,
+                    threads,
+                );
+            }
+            Loops::Hybrid(conv) => conv.run(
+                bytemuck::cast_slice(input),
+                bytemuck::cast_slice_mut(output),
+                scratch,
+                threads,
+            ),
+            Loops::DepthwiseHybrid(conv) => conv.run(
+                bytemuck::cast_slice(input),
+                bytemuck::cast_slice_mut(output),
+                scratch,
+                threads,
+            ),
             Loops::Plain(plain) => plain.run(&self.geometry, inputs, input, output),
         }
     }
