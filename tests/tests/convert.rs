@@ -437,14 +437,27 @@ fn bodies_become_integer_and_so_does_what_goes_in_and_out() {
 
 #[test]
 fn both_sides_of_a_boundary_have_the_same_parameters() {
-    for name in ["while_recurrent_6_rounds_f32", "while_with_if_f32"] {
+    let modes = [(Mode::Int8, DType::I8), (Mode::Int16x8, DType::I16)];
+    for (name, (mode, dtype)) in ["while_recurrent_6_rounds_f32", "while_with_if_f32"]
+        .into_iter()
+        .flat_map(|name| modes.map(|mode| (name, mode)))
+    {
         let (model, samples) = control_case(name);
-        let recipe = Recipe::default();
-        let (converted, _) = convert(&model, &samples[..], &recipe, 1, &quiet).unwrap();
+        let recipe = Recipe::new(mode);
+        let (converted, report) = convert(&model, &samples[..], &recipe, 1, &quiet).unwrap();
         let looks = |s: usize, id: TensorId| {
             let tensor = &converted.subgraphs[s][id];
             (tensor.dtype, tensor.quantization.clone())
         };
+        assert_eq!(report.kept_float, [], "{name} {mode:?}");
+        let mut bodies = converted.subgraphs[1..].iter().flat_map(|s| &s.tensors);
+        assert!(bodies.any(|t| t.dtype == dtype), "{name} {mode:?}");
+        for numerics in [Numerics::Reference, Numerics::Fast] {
+            let found = compare(&model, &converted, &samples[..], numerics, &quiet).unwrap();
+            let worst = found.outputs.iter().map(|output| output.sqnr_db);
+            let worst = worst.fold(f64::INFINITY, f64::min);
+            assert!(worst > 25.0, "{name} {mode:?} {numerics:?}: {worst:.1} dB");
+        }
         let graph = &converted.subgraphs[0];
         let operators = graph.nodes.iter();
         let node = operators
@@ -558,6 +571,14 @@ fn a_recipe_reaches_into_subgraphs() {
     };
     assert!(outer.contains("is not computed in int8"), "{outer}");
     assert_eq!((*inner, &**reason), (body, "the recipe leaves it float"));
+    let found = compare(&model, &small, &samples[..], Numerics::Fast, &quiet).unwrap();
+    assert!(found.outputs[0].sqnr_db > 25.0);
+    // The same where the body computes it in other integers.
+    let (small, report) = converted(&format!("[[ops]]\nsubgraph = {body}\nmode = 'int16x8'"));
+    let [(0, outer)] = &reasons(&report)[..] else {
+        panic!("{report:?}");
+    };
+    assert!(outer.contains("is not computed in int8"), "{outer}");
     let found = compare(&model, &small, &samples[..], Numerics::Fast, &quiet).unwrap();
     assert!(found.outputs[0].sqnr_db > 25.0);
     // The same where the operator that runs it is float.

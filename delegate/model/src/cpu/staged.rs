@@ -325,6 +325,41 @@ mod tests {
     }
 
     #[test]
+    fn cuts_the_subgraph_that_is_entered_unless_there_are_variables() {
+        let mut model = reshaped();
+        model.subgraphs.insert(0, Subgraph::default());
+        let options = Options {
+            subgraph: 1,
+            ..Options::default()
+        };
+        let mut staged = Staged::new(&model, &options).unwrap();
+        assert_eq!(staged.ops(), 3);
+        staged.set_input(0, &bytes(&[1, 2, 3, 4])).unwrap();
+        staged.set_input(1, &bytes(&[2, 2])).unwrap();
+        let mut places = Vec::new();
+        let mut observe = |subgraph, node, _| places.push((subgraph, node));
+        staged.run_timed(&mut observe).unwrap();
+        assert_eq!(places, [(1, 0), (1, 1)]);
+        assert_eq!(result(&staged), (vec![2, 2], bytes(&[2, 4, 6, 8])));
+        let handle = model.subgraphs[0].add_tensor(Tensor::new("v", DType::Resource, []));
+        let variable = crate::ops::VarHandle {
+            container: None,
+            shared_name: Some("v".into()),
+        };
+        let node = Node::new(variable, &[], &[handle]);
+        model.subgraphs[0].nodes.push(node);
+        let refused = Staged::new(&model, &options).err();
+        assert!(matches!(
+            refused,
+            Some(RunError::Op {
+                index: 2,
+                source: OpError::NotConstant(_),
+                ..
+            })
+        ));
+    }
+
+    #[test]
     fn names_the_operator_that_a_shape_does_not_fit() {
         let mut staged = Staged::new(&reshaped(), &Options::default()).unwrap();
         staged.set_input(1, &bytes(&[3, 2])).unwrap();
