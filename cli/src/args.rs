@@ -71,7 +71,7 @@ impl SessionArgs {
             driver: self.driver.clone(),
             numerics: self.numerics.into(),
             threads: self.threads as usize,
-            input_shapes: Vec::new(),
+            ..Options::default()
         }
     }
 

@@ -1,5 +1,6 @@
 //! `bantam benchmark`: how long a run takes, and nothing but the run.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -43,7 +44,14 @@ struct Times {
     /// Of the timed runs, shortest first.
     runs: Vec<Duration>,
     /// Each operator's place and its mean time; empty without a profile.
-    ops: Vec<(usize, Duration)>,
+    ops: Vec<OpTime>,
+}
+
+/// The mean time that an operator takes of a run, all rounds of a loop together.
+struct OpTime {
+    subgraph: usize,
+    node: usize,
+    time: Duration,
 }
 
 pub fn run(args: &Args) -> Result<(), Failure> {
@@ -59,8 +67,8 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         let set = session.set_input(index, &bytes);
         set.map_err(|error| error::run(&args.model, &error))?;
     }
-    let times = measure(args, &mut session, load, prepare);
-    let times = times.map_err(|error| error::run(&args.model, &error))?;
+    let times = measure(args, &mut session, load, prepare)
+        .map_err(|error| error::run(&args.model, &error))?;
     output::warn(&session.placement().to_string());
     match args.format {
         Format::Json => output::print_json("benchmark", report(args, &model, &times)),
@@ -77,33 +85,21 @@ fn measure(
     let timed = |session: &mut Session| {
         let start = Instant::now();
         session.run()?;
-        Ok::<_, RunError>(start.elapsed())
+        Ok(start.elapsed())
     };
     let first = timed(session)?;
     let bar = output::progress("benchmark");
     for _ in 0..args.warmup {
         session.run()?;
     }
-    let runs: Result<Vec<Duration>, _> = (0..args.runs).map(|_| timed(session)).collect();
-    let mut runs = runs?;
+    let mut runs: Vec<Duration> = (0..args.runs)
+        .map(|_| timed(session))
+        .collect::<Result<_, _>>()?;
     runs.sort_unstable();
-    let mut ops: Vec<(usize, Duration)> = Vec::new();
-    if args.profile {
-        for run in 0..args.runs {
-            let mut step = 0;
-            session.run_timed(|node, time| {
-                if run == 0 {
-                    ops.push((node, time));
-                } else {
-                    ops[step].1 += time;
-                }
-                step += 1;
-            })?;
-        }
-        for (_, time) in &mut ops {
-            *time /= args.runs;
-        }
-    }
+    let ops = match args.profile {
+        true => profile(args, session)?,
+        false => Vec::new(),
+    };
     bar.finish_and_clear();
     Ok(Times {
         load,
@@ -112,6 +108,28 @@ fn measure(
         runs,
         ops,
     })
+}
+
+fn profile(args: &Args, session: &mut Session) -> Result<Vec<OpTime>, RunError> {
+    let mut places = HashMap::new();
+    let mut ops: Vec<OpTime> = Vec::new();
+    for _ in 0..args.runs {
+        session.run_timed(|subgraph, node, time| {
+            let place = *places.entry((subgraph, node)).or_insert(ops.len());
+            match ops.get_mut(place) {
+                Some(op) => op.time += time,
+                None => ops.push(OpTime {
+                    subgraph,
+                    node,
+                    time,
+                }),
+            }
+        })?;
+    }
+    for op in &mut ops {
+        op.time /= args.runs;
+    }
+    Ok(ops)
 }
 
 fn us(time: Duration) -> f64 {
@@ -130,8 +148,10 @@ impl Times {
     }
 }
 
-fn op_name(model: &Model, node: usize) -> String {
-    model.subgraphs[0][NodeId(node as u32)].op.to_string()
+fn op_name(model: &Model, op: &OpTime) -> String {
+    model.subgraphs[op.subgraph][NodeId(op.node as u32)]
+        .op
+        .to_string()
 }
 
 fn report(args: &Args, model: &Model, times: &Times) -> Value {
@@ -156,9 +176,14 @@ fn report(args: &Args, model: &Model, times: &Times) -> Value {
         "warmup": args.warmup,
     });
     if args.profile {
-        let ops = times.ops.iter().map(
-            |&(node, time)| json!({ "index": node, "op": op_name(model, node), "us": us(time) }),
-        );
+        let ops = times.ops.iter().map(|op| {
+            json!({
+                "index": op.node,
+                "op": op_name(model, op),
+                "subgraph": op.subgraph,
+                "us": us(op.time),
+            })
+        });
         report["ops"] = ops.collect();
     }
     report
@@ -189,22 +214,26 @@ fn text(args: &Args, model: &Model, session: &Session, times: &Times) -> String 
     let rows = rows.map(|(name, value)| [name.to_owned(), value]);
     let mut text = output::table(&["", ""], &rows).trim_start().to_owned();
     if args.profile {
-        let total: f64 = times.ops.iter().map(|op| us(op.1)).sum();
-        let rows: Vec<[String; 4]> = times
+        // The operators of other subgraphs are part of those that run them.
+        let outer = times.ops.iter().filter(|op| op.subgraph == 0);
+        let total: f64 = outer.map(|op| us(op.time)).sum();
+        let rows: Vec<[String; 5]> = times
             .ops
             .iter()
-            .map(|&(node, time)| {
-                let share = format!("{:.1} %", 100.0 * us(time) / total.max(f64::MIN_POSITIVE));
+            .map(|op| {
+                let share = 100.0 * us(op.time) / total.max(f64::MIN_POSITIVE);
                 [
-                    node.to_string(),
-                    op_name(model, node),
-                    format!("{:.1}", us(time)),
-                    share,
+                    op.subgraph.to_string(),
+                    op.node.to_string(),
+                    op_name(model, op),
+                    format!("{:.1}", us(op.time)),
+                    format!("{share:.1} %"),
                 ]
             })
             .collect();
         text.push('\n');
-        text.push_str(&output::table(&["index", "op", "us", "share"], &rows));
+        let columns = ["subgraph", "index", "op", "us", "share"];
+        text.push_str(&output::table(&columns, &rows));
     }
     text
 }

@@ -36,7 +36,7 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<(), Failure> {
     let reference = data::open_model(&args.reference)?;
     let model = data::open_model(&args.model)?;
-    let specs = data::specs(&args.reference, &data::model_inputs(&reference))?;
+    let specs = data::specs(&args.reference, &data::model_inputs(&reference, 0))?;
     let samples = Samples::open(
         &args.data,
         &specs,

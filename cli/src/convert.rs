@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use bantam_converter::auto::Found;
 use bantam_converter::samples::Samples;
 use bantam_converter::{
-    CalibMethod, IoType, Mode, Part, Recipe, Report, Shard, Statistics, Verification, Watched,
-    verify,
+    CalibMethod, IoType, KeptFloat, Mode, Part, Recipe, Report, Shard, Statistics, Verification,
+    Watched, verify,
 };
 use bantam_model::{Model, Numerics};
 use clap::ValueEnum;
@@ -38,6 +38,9 @@ pub struct Args {
     /// one that keeps the fewest operators from int8 and holds the gate
     #[arg(long, value_name = "FILE|auto")]
     recipe: Option<PathBuf>,
+    /// Convert the subgraph of this signature, not the first one; the samples are for its inputs
+    #[arg(long, value_name = "KEY")]
+    signature: Option<String>,
     /// Type of the model's inputs [default: float, integer in the -only modes]
     #[arg(long, value_enum, value_name = "TYPE")]
     input_type: Option<IoArg>,
@@ -184,6 +187,7 @@ impl Args {
     fn gate_samples(
         &self,
         model: &Model,
+        subgraph: usize,
         calib: Option<&Samples>,
     ) -> Result<Option<Samples>, Failure> {
         if self.is_auto() && !self.gate.is_set() {
@@ -207,7 +211,7 @@ impl Args {
                 ));
             }
         };
-        let specs = data::specs(&self.model, &data::model_inputs(model))?;
+        let specs = data::specs(&self.model, &data::model_inputs(model, subgraph))?;
         let preprocess = self.preprocess.preprocess();
         let samples = Samples::open(path, &specs, &preprocess, self.calibration.calib_limit);
         samples.map(Some).map_err(|error| error::samples(&error))
@@ -269,7 +273,7 @@ impl Args {
             statistics.merge(loaded);
         }
         if let Some(path) = &self.calibration.save_calib {
-            save(path, statistics.to_json(&model.subgraphs[0]).as_bytes())?;
+            save(path, statistics.to_json(model).as_bytes())?;
         }
         Ok((statistics, warnings))
     }
@@ -292,7 +296,7 @@ impl Args {
             output::warn("the samples are not used: nothing that this mode does needs them");
             return Ok(None);
         }
-        let specs = data::specs(&self.model, &data::model_inputs(model))?;
+        let specs = data::specs(&self.model, &data::model_inputs(model, recipe.subgraph))?;
         let preprocess = self.preprocess.preprocess();
         let samples = Samples::open(path, &specs, &preprocess, calibration.calib_limit)
             .map_err(|error| error::samples(&error))?;
@@ -309,28 +313,31 @@ fn read_statistics(path: &Path, model: &Model) -> Result<Statistics, Failure> {
             "check the path; --save-calib writes such files",
         )
     })?;
-    let subgraph = model.subgraphs.first();
-    let statistics = Statistics::from_json(&text, subgraph.unwrap_or(&Default::default()));
+    let statistics = Statistics::from_json(&text, model);
     statistics.map_err(|error| error::calibration(path, &error))
 }
 
 pub fn run(args: &Args) -> Result<(), Failure> {
-    let recipe = args.recipe()?;
+    let mut recipe = args.recipe()?;
     let report_kind = args.report.as_deref().map(ReportKind::of).transpose()?;
     let mut model = data::open_model(&args.model)?;
+    if let Some(key) = &args.signature {
+        recipe.subgraph = data::entry(&args.model, &model, Some(key))?;
+    }
     let mut gains = Vec::new();
     if recipe.equalize {
-        (model, gains) = bantam_converter::equalize(&model);
+        (model, gains) = bantam_converter::equalize(&model, recipe.subgraph);
     }
     let samples = args.samples(&model, &recipe)?;
     let (statistics, warnings) = args.statistics(&model, samples.as_ref(), &recipe)?;
     let Some(path) = &args.output else {
         return Ok(());
     };
-    let judges = args.gate_samples(&model, samples.as_ref())?;
-    let gate = judges
-        .as_ref()
-        .map(|judges| Gate::new(&args.gate, &args.preprocess, &args.model, &model, judges));
+    let judges = args.gate_samples(&model, recipe.subgraph, samples.as_ref())?;
+    let gate = judges.as_ref().map(|judges| {
+        let float = (&model, recipe.subgraph);
+        Gate::new(&args.gate, &args.preprocess, &args.model, float, judges)
+    });
     let gate = gate.transpose()?;
     let found = match &gate {
         Some(gate) if args.is_auto() => {
@@ -358,7 +365,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     }
     if let (Some(report_path), Some(kind)) = (&args.report, report_kind) {
         let verification = match &samples {
-            Some(samples) => Some(verified(path, &model, &bytes, samples)?),
+            Some(samples) => Some(verified(path, &model, &bytes, recipe.subgraph, samples)?),
             None => None,
         };
         let text = match kind {
@@ -370,6 +377,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
             ReportKind::Html => {
                 let page = Page {
                     float: &model,
+                    entry: recipe.subgraph,
                     model: args.model.display().to_string(),
                     output: path.display().to_string(),
                     mode: recipe.mode.to_string(),
@@ -412,11 +420,17 @@ fn text(report: &Report, found: Option<&Found>) -> String {
     let mut text = found.map_or_else(String::new, gate::found_text);
     if !report.kept_float.is_empty() {
         let kept = report.kept_float.iter();
-        let rows: Vec<[String; 3]> = kept
-            .map(|k| [k.index.to_string(), k.op.clone(), k.reason.clone()])
-            .collect();
+        let row = |k: &KeptFloat| {
+            [
+                k.subgraph.to_string(),
+                k.index.to_string(),
+                k.op.clone(),
+                k.reason.clone(),
+            ]
+        };
+        let rows: Vec<[String; 4]> = kept.map(row).collect();
         text += "float\n";
-        text += &output::table(&["index", "operator", "reason"], &rows);
+        text += &output::table(&["subgraph", "index", "operator", "reason"], &rows);
     }
     text
 }
@@ -456,12 +470,14 @@ fn verified(
     output: &Path,
     model: &Model,
     bytes: &[u8],
+    entry: usize,
     samples: &Samples,
 ) -> Result<Verification, Failure> {
     let bar = output::progress("verify");
     let found = verify(
         model,
         bytes.to_vec(),
+        entry,
         samples,
         Numerics::default(),
         &output::steps(&bar),
@@ -550,12 +566,28 @@ fn report_json(
     let kept: Vec<Value> = report
         .kept_float
         .iter()
-        .map(|k| json!({ "index": k.index, "name": k.name, "op": k.op, "reason": k.reason }))
+        .map(|k| {
+            json!({
+                "index": k.index,
+                "name": k.name,
+                "op": k.op,
+                "reason": k.reason,
+                "subgraph": k.subgraph,
+            })
+        })
         .collect();
     let gains: Vec<Value> = report
         .gains
         .iter()
-        .map(|g| json!({ "index": g.index, "name": g.name, "option": g.option, "ratio": g.ratio }))
+        .map(|g| {
+            json!({
+                "index": g.index,
+                "name": g.name,
+                "option": g.option,
+                "ratio": g.ratio,
+                "subgraph": g.subgraph,
+            })
+        })
         .collect();
     json!({
         "calib": calib,

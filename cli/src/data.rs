@@ -57,9 +57,30 @@ pub fn specs(path: &Path, inputs: &[TensorInfo]) -> Result<Vec<InputSpec>, Failu
     inputs.iter().map(spec).collect()
 }
 
-/// The inputs of `model` as its file has them.
-pub fn model_inputs(model: &Model) -> Vec<TensorInfo> {
-    let Some(subgraph) = model.subgraphs.first() else {
+/// The subgraph that the signature `key` enters, or the first one.
+pub fn entry(path: &Path, model: &Model, key: Option<&str>) -> Result<usize, Failure> {
+    let Some(key) = key else {
+        return Ok(0);
+    };
+    let mut signatures = model.signatures.iter();
+    if let Some(signature) = signatures.find(|signature| signature.key == key) {
+        return Ok(signature.subgraph as usize);
+    }
+    let keys = model.signatures.iter().map(|s| format!("{:?}", s.key));
+    let keys: Vec<String> = keys.collect();
+    Err(error::USAGE.failure(
+        format!("{} has no signature {key:?}", path.display()),
+        match keys.is_empty() {
+            true => "it has none at all".into(),
+            false => format!("it has {}", keys.join(", ")),
+        },
+        "leave --signature away for the first subgraph",
+    ))
+}
+
+/// The inputs of a subgraph of `model` as its file has them.
+pub fn model_inputs(model: &Model, subgraph: usize) -> Vec<TensorInfo> {
+    let Some(subgraph) = model.subgraphs.get(subgraph) else {
         return Vec::new();
     };
     let info = |&id: &TensorId| {

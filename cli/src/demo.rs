@@ -48,7 +48,7 @@ pub fn run(_: &Args) -> Result<(), Failure> {
     let labels = labels.to_i64().unwrap_or_default();
 
     let float = data::open_model(&float_path)?;
-    let specs = data::specs(&float_path, &data::model_inputs(&float))?;
+    let specs = data::specs(&float_path, &data::model_inputs(&float, 0))?;
     let calib = Samples::open(&calib, &specs, &Preprocess::default(), None)
         .map_err(|e| error::samples(&e))?;
     let (int8, report) =

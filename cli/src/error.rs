@@ -233,6 +233,11 @@ pub fn run(path: &Path, error: &RunError) -> Failure {
             chain(error),
             "look at the inputs with `bantam inspect`",
         ),
+        RunError::Endless { .. } => MODEL_OP.failure(
+            format!("{name} does not end"),
+            chain(error),
+            "look at the condition of its WHILE loops with `bantam inspect`, and at the inputs",
+        ),
         RunError::Threads(_) => THREADS.failure(
             "cannot start the threads",
             chain(error),

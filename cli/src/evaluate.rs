@@ -220,6 +220,7 @@ pub fn predict(
                 .set_input(input, tensor)
                 .map_err(|error| error::run(path, &error))?;
         }
+        session.reset_variables();
         let start = Instant::now();
         session.reset_variables();
         session.run().map_err(|error| error::run(path, &error))?;

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 
 use bantam_converter::auto::{self, Found, Goal};
 use bantam_converter::samples::{self, Samples, Tensor};
-use bantam_converter::{ConvertError, Recipe, Scheme, Source, Statistics, compare, metric};
+use bantam_converter::{
+    ConvertError, Recipe, Scheme, Source, Statistics, compare_subgraph, metric,
+};
 use bantam_delegate::{Options, Session};
 use bantam_model::{Model, Numerics};
 use clap::ValueEnum;
@@ -76,6 +78,8 @@ pub struct Gate<'a> {
     preprocess: &'a PreprocessArgs,
     path: &'a Path,
     float: &'a Model,
+    /// The subgraph that is judged.
+    entry: usize,
     /// For the float model's inputs.
     samples: &'a Samples,
     labels: Option<Tensor>,
@@ -145,12 +149,12 @@ impl fmt::Display for Measured {
 }
 
 impl<'a> Gate<'a> {
-    /// `samples` are for the inputs of `float`, the model at `path`.
+    /// `samples` are for the inputs of `entry`, a subgraph of `float`, the model at `path`.
     pub fn new(
         args: &'a GateArgs,
         preprocess: &'a PreprocessArgs,
         path: &'a Path,
-        float: &'a Model,
+        (float, entry): (&'a Model, usize),
         samples: &'a Samples,
     ) -> Result<Self, Failure> {
         let labels = args.eval_labels.as_deref().map(samples::read_npy);
@@ -159,6 +163,7 @@ impl<'a> Gate<'a> {
             preprocess,
             path,
             float,
+            entry,
             samples,
             labels: labels.transpose().map_err(|error| error::samples(&error))?,
         })
@@ -180,9 +185,10 @@ impl<'a> Gate<'a> {
     fn worst_sqnr(&self, converted: &Model) -> Result<f64, Failure> {
         let bar = output::progress("compare");
         let steps = output::steps(&bar);
-        let found = compare(
+        let found = compare_subgraph(
             self.float,
             converted,
+            self.entry,
             self.samples,
             Numerics::default(),
             &steps,
@@ -194,7 +200,11 @@ impl<'a> Gate<'a> {
     }
 
     fn accuracy(&self, converted: &Model, labels: &Tensor) -> Result<f64, Failure> {
-        let session = Session::new(converted, &Options::default());
+        let options = Options {
+            subgraph: self.entry,
+            ..Options::default()
+        };
+        let session = Session::new(converted, &options);
         let mut session = session.map_err(|error| error::session(self.path, &error))?;
         let specs = data::specs(self.path, session.inputs())?;
         let path = self.args.eval_data.as_deref().unwrap_or(self.path);
@@ -287,7 +297,13 @@ pub fn found_json(found: &Found, recipe: &Path) -> Value {
         .kept
         .iter()
         .map(|k| {
-            json!({ "alone_db": output::number(k.alone_db), "index": k.index, "name": k.name, "op": k.op })
+            json!({
+                "alone_db": output::number(k.alone_db),
+                "index": k.index,
+                "name": k.name,
+                "op": k.op,
+                "subgraph": k.subgraph,
+            })
         })
         .collect();
     let curve: Vec<Value> = found
@@ -302,11 +318,12 @@ pub fn found_json(found: &Found, recipe: &Path) -> Value {
 
 /// The same for people.
 pub fn found_text(found: &Found) -> String {
-    let kept: Vec<[String; 4]> = found
+    let kept: Vec<[String; 5]> = found
         .kept
         .iter()
         .map(|k| {
             [
+                k.subgraph.to_string(),
                 k.index.to_string(),
                 k.op.clone(),
                 format!("{:.1}", k.alone_db),
@@ -327,7 +344,10 @@ pub fn found_text(found: &Found) -> String {
         .collect();
     format!(
         "kept, the worst first\n{}\nhow signal to noise grows with what is kept\n{}",
-        output::table(&["index", "operator", "alone dB", "name"], &kept),
+        output::table(
+            &["subgraph", "index", "operator", "alone dB", "name"],
+            &kept
+        ),
         output::table(&["kept", "int8 multiplications", "sqnr dB"], &curve)
     )
 }

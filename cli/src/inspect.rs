@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::path::PathBuf;
 
 use bantam_model::write::version;
-use bantam_model::{Model, Quantization, Subgraph, Tensor, TensorId};
+use bantam_model::{Model, Op, Quantization, Subgraph, Tensor, TensorId};
 use serde_json::{Value, json};
 
 use crate::args::Format;
@@ -57,6 +57,7 @@ fn report(args: &Args, model: &Model, size: u64) -> Value {
                         "inputs": node.inputs.iter().map(|i| i.map(|i| i.0)).collect::<Vec<_>>(),
                         "op": node.op.to_string(),
                         "outputs": indices(&node.outputs),
+                        "subgraphs": node.op.bodies().iter().map(|b| b.subgraph).collect::<Vec<_>>(),
                         "version": version(subgraph, node),
                     })
                 })
@@ -203,7 +204,7 @@ fn operators(subgraph: &Subgraph) -> String {
         .map(|(index, node)| {
             [
                 index.to_string(),
-                node.op.to_string(),
+                operator(&node.op),
                 version(subgraph, node).to_string(),
                 list(&mut node.inputs.iter().copied()),
                 list(&mut node.outputs.iter().map(|&o| Some(o))),
@@ -214,6 +215,16 @@ fn operators(subgraph: &Subgraph) -> String {
         &["index", "operator", "version", "inputs", "outputs"],
         &rows,
     )
+}
+
+/// The operator's name, and the subgraphs that it runs.
+fn operator(op: &Op) -> String {
+    let bodies: Vec<String> = op.bodies().iter().map(|b| b.subgraph.to_string()).collect();
+    match bodies.len() {
+        0 => op.to_string(),
+        1 => format!("{op} (subgraph {})", bodies[0]),
+        _ => format!("{op} (subgraphs {})", bodies.join(", ")),
+    }
 }
 
 fn tensors(subgraph: &Subgraph) -> String {

@@ -24,6 +24,8 @@ const WORST: usize = 9;
 pub struct Page<'a> {
     /// The float model.
     pub float: &'a Model,
+    /// The subgraph that is entered.
+    pub entry: usize,
     /// The float model's file.
     pub model: String,
     /// The converted model's file.
@@ -86,8 +88,10 @@ impl Page<'_> {
         if let Some(verification) = self.verification {
             worst(w, &verification.comparison.tensors)?;
         }
-        if let Some(subgraph) = self.float.subgraphs.first() {
-            self.graph(w, subgraph)?;
+        for &number in &self.report.subgraphs {
+            if let Some(subgraph) = self.float.subgraphs.get(number) {
+                self.graph(w, number, subgraph)?;
+            }
         }
         if let Some(verification) = self.verification {
             non_integer(w, verification)?;
@@ -154,34 +158,41 @@ impl Page<'_> {
     }
 
     /// The float model's operators, one a row, with their tensors as lines at the left.
-    fn graph(&self, w: &mut String, subgraph: &Subgraph) -> std::fmt::Result {
+    fn graph(&self, w: &mut String, number: usize, subgraph: &Subgraph) -> std::fmt::Result {
+        let which = match self.float.subgraphs.len() {
+            1 => String::new(),
+            _ => format!(" of subgraph {number}"),
+        };
         write!(
             w,
-            "<section><h2>Operators</h2><p>In order of execution; a line is a tensor. \
+            "<section><h2>Operators{which}</h2><p>In order of execution; a line is a tensor. \
              <span class=\"key integer\"></span> integer <span class=\"key float\"></span> float \
              <span class=\"key plain\"></span> no float data. The bar is the signal to noise of the \
              operator's result, against the float model.</p>\n<div class=\"graph\">"
         )?;
-        drawing(w, subgraph, &|row| self.class(subgraph, row))?;
+        drawing(w, subgraph, &|row| self.class(number, subgraph, row))?;
         w.push_str("<table>");
-        let errors = self.verification.map_or(&[][..], |v| &v.comparison.tensors);
+        let verification = self.verification.filter(|_| number == self.entry);
+        let errors = verification.map_or(&[][..], |v| &v.comparison.tensors);
         for (row, node) in subgraph.nodes.iter().enumerate() {
             let error = errors.iter().find(|e| e.node == Some(row));
-            self.row(w, subgraph, row, node, error)?;
+            self.row(w, subgraph, (number, row), node, error)?;
         }
         w.push_str("</table></div></section>\n");
         Ok(())
     }
 
-    fn kept(&self, row: usize) -> Option<&KeptFloat> {
-        self.report.kept_float.iter().find(|k| k.index == row)
+    /// The operator of a subgraph at a row, if it is kept float.
+    fn kept(&self, number: usize, row: usize) -> Option<&KeptFloat> {
+        let mut kept = self.report.kept_float.iter();
+        kept.find(|k| (k.subgraph, k.index) == (number, row))
     }
 
-    fn class(&self, subgraph: &Subgraph, row: usize) -> &'static str {
+    fn class(&self, number: usize, subgraph: &Subgraph, row: usize) -> &'static str {
         let node = &subgraph.nodes[row];
         let ids = node.inputs.iter().flatten().chain(&node.outputs);
         let mut dtypes = ids.map(|&id| subgraph[id].dtype);
-        if self.kept(row).is_some() {
+        if self.kept(number, row).is_some() {
             "float"
         } else if dtypes.any(|dtype| dtype == bantam_model::DType::F32) {
             "integer"
@@ -194,7 +205,7 @@ impl Page<'_> {
         &self,
         w: &mut String,
         subgraph: &Subgraph,
-        row: usize,
+        (number, row): (usize, usize),
         node: &Node,
         error: Option<&TensorError>,
     ) -> std::fmt::Result {
@@ -218,7 +229,7 @@ impl Page<'_> {
             )?,
             None => w.push_str("<td><td>"),
         }
-        let note = match (self.kept(row), error.and_then(TensorError::advice)) {
+        let note = match (self.kept(number, row), error.and_then(TensorError::advice)) {
             (Some(kept), _) => format!("float: {}", kept.reason),
             (None, Some(advice)) => advice.to_string(),
             (None, None) => String::new(),

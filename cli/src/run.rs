@@ -23,6 +23,9 @@ pub struct Args {
     /// Write real values where the model's outputs are quantized integers
     #[arg(long)]
     float: bool,
+    /// Run the subgraph of this signature, not the first one; `bantam inspect` lists them
+    #[arg(long, value_name = "KEY")]
+    signature: Option<String>,
     /// Fail unless the driver takes every operator
     #[arg(long)]
     require_full_delegation: bool,
@@ -35,8 +38,9 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<(), Failure> {
     let model = data::open_model(&args.model)?;
     let mut options = args.session.options();
+    options.subgraph = data::entry(&args.model, &model, args.signature.as_deref())?;
     if let Some(path) = &args.input {
-        let inputs = data::model_inputs(&model);
+        let inputs = data::model_inputs(&model, options.subgraph);
         options.input_shapes = shapes(path, &data::specs(&args.model, &inputs)?)?;
     }
     let mut session =

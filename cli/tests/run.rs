@@ -2,10 +2,14 @@
 
 mod common;
 
+use std::path::{Path, PathBuf};
+
 use bantam_converter::samples::{
     ElementType, InputSpec, Preprocess, Samples, write_npy, write_npz,
 };
+use bantam_model::ops::Reshape;
 use bantam_model::tensor::DType;
+use bantam_model::{Model, SignatureDef};
 
 use common::{Folder, fails, json, stdout};
 
@@ -176,6 +180,76 @@ fn drivers_are_refused_and_full_delegation_is_a_gate() {
     ];
     fails(&run, 1, "BNT-G001");
     assert!(!output.exists());
+}
+
+/// A model whose second subgraph reshapes `[1, 2, 3]` to `[6, 1]`, with a signature for it.
+fn two_entries(folder: &Folder) -> PathBuf {
+    let path = folder.reshape("m.tflite", DType::F32);
+    let mut model = Model::open(&path).unwrap();
+    let mut second = model.subgraphs[0].clone();
+    let op = Reshape {
+        new_shape: Some(vec![6, 1]),
+    };
+    second.nodes[0].op = op.into();
+    model.subgraphs.push(second);
+    model.signatures.push(SignatureDef {
+        key: "column".into(),
+        subgraph: 1,
+        ..SignatureDef::default()
+    });
+    let path = folder.path("two.tflite");
+    model.save(&path).unwrap();
+    path
+}
+
+#[test]
+fn run_enters_the_subgraph_of_a_signature() {
+    let folder = Folder::new();
+    let model = two_entries(&folder);
+    let input = folder.floats("x.npy", &[1, 2, 3], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+    let output = folder.path("out.npz");
+    let run = |signature: &str| bantam!["run", model, "-i", input, "-o", output, signature];
+    assert!(run("--signature=column").status.success());
+    let bytes = read_output(&output, &[6, 1], ElementType::F32);
+    assert_eq!(bytes[20..], 6.0f32.to_ne_bytes());
+    let text = fails(&run("--signature=row"), 2, "BNT-U001");
+    assert!(text.contains("has no signature \"row\""), "{text}");
+    assert!(text.contains("it has \"column\""), "{text}");
+}
+
+/// A loop of 6 rounds.
+fn recurrent() -> PathBuf {
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/ops");
+    data.join("while/while_recurrent_6_rounds_f32.tflite")
+}
+
+#[test]
+fn benchmark_times_the_operators_of_all_subgraphs() {
+    let ran = bantam![
+        "benchmark",
+        recurrent(),
+        "--runs=2",
+        "--profile",
+        "--format=json"
+    ];
+    let json = json(&ran);
+    let of = |subgraph: u64, op: &str| {
+        let ops = json["ops"].as_array().unwrap().iter();
+        ops.filter(|o| o["subgraph"] == subgraph && o["op"] == op)
+            .count()
+    };
+    assert_eq!((of(0, "WHILE"), of(1, "CAST"), of(2, "TANH")), (1, 1, 1));
+    assert_eq!(of(2, "FULLY_CONNECTED"), 2);
+}
+
+#[test]
+fn inspect_lists_subgraphs() {
+    let text = stdout(&bantam!["inspect", recurrent()]);
+    assert!(text.contains("WHILE (subgraphs 1, 2)"), "{text}");
+    assert!(text.contains("subgraph 2 body: 5 operators"), "{text}");
+    let json = json(&bantam!["inspect", recurrent(), "--format=json"]);
+    let operators = &json["subgraphs"][0]["operators"];
+    assert_eq!(operators[0]["subgraphs"], serde_json::json!([1, 2]));
 }
 
 #[test]

@@ -14,7 +14,7 @@ use bantam_model::{DType, Model, Node, Subgraph};
 use crate::calibrate::{Source, Statistics};
 use crate::compare::real;
 use crate::error::ConvertError;
-use crate::quantize::quantize;
+use crate::quantize::{Report, quantize};
 use crate::recipe::{Entry, Recipe, Scheme};
 
 /// Into how many steps [`Found::curve`] is cut.
@@ -36,7 +36,9 @@ pub struct Goal<'a, E> {
 /// An operator that is kept at the higher precision.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Kept {
-    /// Its place in the float model.
+    /// Its subgraph.
+    pub subgraph: usize,
+    /// Its place in that subgraph of the float model.
     pub index: usize,
     /// Its kind.
     pub op: String,
@@ -51,7 +53,8 @@ pub struct Kept {
 pub struct Point {
     /// How many operators are kept.
     pub kept: usize,
-    /// The share of the model's multiplications that are int8.
+    /// The share of the model's multiplications that are int8; what loops and branches run counts
+    /// once.
     pub share: f64,
     /// Signal to noise of the outputs, in dB.
     pub sqnr_db: f64,
@@ -103,17 +106,21 @@ pub fn find<E: From<ConvertError>>(
     })
 }
 
+/// An operator: its subgraph, and its place in that.
+type Place = (usize, usize);
+
 struct Search<'a, S: ?Sized> {
     model: &'a Model,
-    subgraph: &'a Subgraph,
+    /// The subgraphs that the recipe converts.
+    subgraphs: Vec<usize>,
     statistics: &'a Statistics,
     recipe: &'a Recipe,
     precision: Scheme,
     probes: &'a S,
     /// The float model's outputs for each probe.
     expected: Vec<Vec<f64>>,
-    /// The places of the operators that the recipe makes int8.
-    candidates: Vec<usize>,
+    /// The operators that the recipe makes int8.
+    candidates: Vec<Place>,
 }
 
 impl<'a, S: Source + ?Sized> Search<'a, S> {
@@ -124,18 +131,16 @@ impl<'a, S: Source + ?Sized> Search<'a, S> {
         precision: Scheme,
         probes: &'a S,
     ) -> Result<Self, ConvertError> {
-        let Some(subgraph) = model.subgraphs.first() else {
-            return Err(ConvertError::Nothing("the model has no subgraph".into()));
-        };
+        let (_, report) = quantize(model, statistics, recipe)?;
         Ok(Self {
             model,
-            subgraph,
             statistics,
             recipe,
             precision,
             probes,
-            expected: outputs(model, probes)?,
-            candidates: candidates(model, subgraph, statistics, recipe)?,
+            expected: outputs(model, recipe.subgraph, probes)?,
+            candidates: candidates(model, &report, recipe),
+            subgraphs: report.subgraphs,
         })
     }
 
@@ -149,10 +154,10 @@ impl<'a, S: Source + ?Sized> Search<'a, S> {
         let (next, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
         let measured: Mutex<Vec<Kept>> = Mutex::default();
         let work = || -> Result<(), ConvertError> {
-            while let Some(&index) = candidates.get(next.fetch_add(1, Ordering::Relaxed)) {
-                let others = candidates.iter().filter(|&&other| other != index);
+            while let Some(&place) = candidates.get(next.fetch_add(1, Ordering::Relaxed)) {
+                let others = candidates.iter().filter(|&&other| other != place);
                 let alone = self.recipe_with(others.copied(), Scheme::Float);
-                let kept = self.kept(index, self.sqnr_db(&self.converted(&alone)?)?);
+                let kept = self.kept(place, self.sqnr_db(&self.converted(&alone)?)?);
                 measured
                     .lock()
                     .unwrap_or_else(PoisonError::into_inner)
@@ -177,7 +182,7 @@ impl<'a, S: Source + ?Sized> Search<'a, S> {
         ranked.sort_by(|a, b| {
             a.alone_db
                 .total_cmp(&b.alone_db)
-                .then(a.index.cmp(&b.index))
+                .then((a.subgraph, a.index).cmp(&(b.subgraph, b.index)))
         });
         Ok(ranked)
     }
@@ -243,9 +248,13 @@ impl<'a, S: Source + ?Sized> Search<'a, S> {
     }
 
     fn point(&self, kept: &[Kept]) -> Result<Point, ConvertError> {
-        let total: f64 = (0..self.subgraph.nodes.len()).map(|n| self.cost(n)).sum();
-        let int8: f64 = self.candidates.iter().map(|&n| self.cost(n)).sum();
-        let spared: f64 = kept.iter().map(|k| self.cost(k.index)).sum();
+        let places = self.subgraphs.iter().flat_map(|&subgraph| {
+            let nodes = self.model.subgraphs[subgraph].nodes.len();
+            (0..nodes).map(move |index| (subgraph, index))
+        });
+        let total: f64 = places.map(|place| self.cost(place)).sum();
+        let int8: f64 = self.candidates.iter().map(|&place| self.cost(place)).sum();
+        let spared: f64 = kept.iter().map(|k| self.cost((k.subgraph, k.index))).sum();
         Ok(Point {
             kept: kept.len(),
             share: if total > 0.0 {
@@ -257,8 +266,9 @@ impl<'a, S: Source + ?Sized> Search<'a, S> {
         })
     }
 
-    fn cost(&self, index: usize) -> f64 {
-        multiplications(self.subgraph, &self.subgraph.nodes[index])
+    fn cost(&self, (subgraph, index): Place) -> f64 {
+        let subgraph = &self.model.subgraphs[subgraph];
+        multiplications(subgraph, &subgraph.nodes[index])
     }
 
     fn converted(&self, recipe: &Recipe) -> Result<Model, ConvertError> {
@@ -267,25 +277,28 @@ impl<'a, S: Source + ?Sized> Search<'a, S> {
 
     /// The recipe with an entry for each of `kept`.
     fn recipe_keeping(&self, kept: &[Kept]) -> Recipe {
-        self.recipe_with(kept.iter().map(|k| k.index), self.precision)
+        self.recipe_with(kept.iter().map(|k| (k.subgraph, k.index)), self.precision)
     }
 
-    fn recipe_with(&self, indices: impl Iterator<Item = usize>, scheme: Scheme) -> Recipe {
+    fn recipe_with(&self, places: impl Iterator<Item = Place>, scheme: Scheme) -> Recipe {
         let mut recipe = self.recipe.clone();
-        recipe.ops.extend(indices.map(|index| Entry {
+        recipe.ops.extend(places.map(|place| Entry {
             mode: Some(scheme),
-            ..self.selecting(index)
+            ..self.selecting(place)
         }));
         recipe
     }
 
     /// Selects one operator: by the name of its result, which survives another export of the model, where it is the
     /// only one of that name.
-    fn selecting(&self, index: usize) -> Entry {
-        let name = self.name(index);
-        let of_name = self.subgraph.nodes.iter().filter(|node| {
-            let mut outputs = node.outputs.iter();
-            outputs.any(|&output| self.subgraph[output].name == name)
+    fn selecting(&self, place: Place) -> Entry {
+        let name = self.name(place);
+        let subgraphs = self.subgraphs.iter().map(|&s| &self.model.subgraphs[s]);
+        let of_name = subgraphs.flat_map(|subgraph| {
+            subgraph.nodes.iter().filter(|node| {
+                let mut outputs = node.outputs.iter();
+                outputs.any(|&output| subgraph[output].name == name)
+            })
         });
         let expression = regex::Regex::new(&format!("^{}$", regex::escape(name)));
         match expression {
@@ -294,29 +307,33 @@ impl<'a, S: Source + ?Sized> Search<'a, S> {
                 ..Entry::default()
             },
             _ => Entry {
-                index: Some(index),
+                subgraph: Some(place.0),
+                index: Some(place.1),
                 ..Entry::default()
             },
         }
     }
 
-    fn name(&self, index: usize) -> &str {
-        let first = self.subgraph.nodes[index].outputs.first();
-        first.map_or("", |&output| &self.subgraph[output].name)
+    fn name(&self, (subgraph, index): Place) -> &str {
+        let subgraph = &self.model.subgraphs[subgraph];
+        let first = subgraph.nodes[index].outputs.first();
+        first.map_or("", |&output| &subgraph[output].name)
     }
 
-    fn kept(&self, index: usize, alone_db: f64) -> Kept {
+    fn kept(&self, place: Place, alone_db: f64) -> Kept {
+        let (subgraph, index) = place;
         Kept {
+            subgraph,
             index,
-            op: self.subgraph.nodes[index].op.to_string(),
-            name: self.name(index).to_owned(),
+            op: self.model.subgraphs[subgraph].nodes[index].op.to_string(),
+            name: self.name(place).to_owned(),
             alone_db,
         }
     }
 
     /// Signal to noise of `model`'s outputs, the mean over probes.
     fn sqnr_db(&self, model: &Model) -> Result<f64, ConvertError> {
-        let found = outputs(model, self.probes)?;
+        let found = outputs(model, self.recipe.subgraph, self.probes)?;
         let db = self.expected.iter().zip(&found).map(|(expected, found)| {
             let signal: f64 = expected.iter().map(|x| x * x).sum();
             let pairs = expected.iter().zip(found);
@@ -327,32 +344,46 @@ impl<'a, S: Source + ?Sized> Search<'a, S> {
     }
 }
 
-fn candidates(
-    model: &Model,
-    subgraph: &Subgraph,
-    statistics: &Statistics,
-    recipe: &Recipe,
-) -> Result<Vec<usize>, ConvertError> {
-    let (_, report) = quantize(model, statistics, recipe)?;
-    let (settings, _) = recipe.settings(subgraph);
-    let is_kept = |index: usize| report.kept_float.iter().any(|k| k.index == index);
-    let has_floats = |node: &Node| {
-        let mut ids = node.inputs.iter().flatten().chain(&node.outputs);
-        ids.any(|&id| subgraph[id].dtype == DType::F32)
+/// The operators that `recipe` makes int8, without those that run subgraphs: these are int8 where what
+/// they run is.
+fn candidates(model: &Model, report: &Report, recipe: &Recipe) -> Vec<Place> {
+    let is_kept = |place: Place| {
+        let mut kept = report.kept_float.iter();
+        kept.any(|k| (k.subgraph, k.index) == place)
     };
-    let nodes = subgraph.nodes.iter().enumerate();
-    let int8 = nodes.filter(|(index, node)| {
-        settings[*index].scheme == Scheme::Int8 && has_floats(node) && !is_kept(*index)
-    });
-    Ok(int8.map(|(index, _)| index).collect())
+    let in_subgraph = |&number: &usize| -> Vec<Place> {
+        let subgraph = &model.subgraphs[number];
+        let settings = recipe.settings(number, subgraph);
+        let has_floats = |node: &Node| {
+            let mut ids = node.inputs.iter().flatten().chain(&node.outputs);
+            ids.any(|&id| subgraph[id].dtype == DType::F32)
+        };
+        let nodes = subgraph.nodes.iter().zip(settings).enumerate();
+        nodes
+            .filter(|(_, (node, settings))| {
+                settings.scheme == Scheme::Int8 && has_floats(node) && node.op.bodies().is_empty()
+            })
+            .map(|(index, _)| (number, index))
+            .filter(|&place| !is_kept(place))
+            .collect()
+    };
+    report.subgraphs.iter().flat_map(in_subgraph).collect()
 }
 
 /// The real values of all outputs, for each sample.
-fn outputs(model: &Model, samples: &(impl Source + ?Sized)) -> Result<Vec<Vec<f64>>, ConvertError> {
+fn outputs(
+    model: &Model,
+    entry: usize,
+    samples: &(impl Source + ?Sized),
+) -> Result<Vec<Vec<f64>>, ConvertError> {
     if samples.is_empty() {
         return Err(ConvertError::NoSamples);
     }
-    let plan = Arc::new(Plan::new(model, &Options::default())?);
+    let options = Options {
+        subgraph: entry,
+        ..Options::default()
+    };
+    let plan = Arc::new(Plan::new(model, &options)?);
     let mut runner = Runner::new(Arc::clone(&plan))?;
     let run = |index: usize| {
         let sample = samples
@@ -361,7 +392,8 @@ fn outputs(model: &Model, samples: &(impl Source + ?Sized)) -> Result<Vec<Vec<f6
         for (input, bytes) in sample.iter().enumerate() {
             runner.set_input(input, bytes)?;
         }
-        runner.run();
+        runner.reset_variables();
+        runner.run()?;
         let outputs = plan.outputs().iter();
         Ok(outputs
             .flat_map(|&id| real(plan.value(id), runner.tensor(id)))
@@ -444,13 +476,16 @@ mod tests {
     }
 
     fn search(least: f64) -> Found {
-        let (model, samples) = (model(), samples());
+        search_in(&model(), least)
+    }
+
+    fn search_in(model: &Model, least: f64) -> Found {
+        let samples = samples();
         let recipe = Recipe::new(Mode::Int8);
         let quiet = |_: usize, _: usize| {};
-        let statistics = calibrate::calibrate(&model, &samples[..], &recipe, 1, &quiet).unwrap();
+        let statistics = calibrate::calibrate(model, &samples[..], &recipe, 1, &quiet).unwrap();
         let judge = |converted: &Model| -> Result<f64, ConvertError> {
-            let found =
-                crate::compare(&model, converted, &samples[..], Default::default(), &quiet)?;
+            let found = crate::compare(model, converted, &samples[..], Default::default(), &quiet)?;
             Ok(found.outputs[0].sqnr_db)
         };
         let goal = Goal {
@@ -458,16 +493,7 @@ mod tests {
             least,
             precision: Scheme::Float,
         };
-        find(
-            &model,
-            &statistics,
-            &recipe,
-            &goal,
-            &samples[..4],
-            2,
-            &quiet,
-        )
-        .unwrap()
+        find(model, &statistics, &recipe, &goal, &samples[..4], 2, &quiet).unwrap()
     }
 
     #[test]
@@ -498,5 +524,27 @@ mod tests {
         let found = search(1000.0);
         assert!(!found.holds);
         assert_eq!(found.kept.len(), 4);
+    }
+
+    #[test]
+    fn keeps_operators_of_the_subgraphs_that_are_run() {
+        let mut model = model();
+        let inner = model.subgraphs.remove(0);
+        let mut outer = Subgraph::default();
+        let mut add = |name: &str| outer.add_tensor(Tensor::new(name, DType::F32, [1, 8]));
+        let ids = ["x", "y"].map(&mut add);
+        let call = bantam_model::ops::Call { subgraph: 1 };
+        outer.nodes = vec![Node::new(call, &ids[..1], &ids[1..])];
+        (outer.inputs, outer.outputs) = (vec![ids[0]], vec![ids[1]]);
+        model.subgraphs = vec![outer, inner];
+        let found = search_in(&model, 1000.0);
+        let mut places: Vec<_> = found.kept.iter().map(|k| (k.subgraph, k.index)).collect();
+        places.sort_unstable();
+        assert_eq!(places, [(1, 0), (1, 1), (1, 2), (1, 3)]);
+        // "y" is also the name of the call's result.
+        let last = found.recipe.ops.iter().find(|e| e.index.is_some()).unwrap();
+        assert_eq!((last.subgraph, last.index), (Some(1), Some(3)));
+        assert!(found.curve[0].sqnr_db < found.curve.last().unwrap().sqnr_db);
+        assert_eq!(found.curve[0].share, 1.0);
     }
 }

@@ -126,12 +126,23 @@ impl Range {
     }
 }
 
-/// The range of each tensor of a subgraph, by tensor.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Ranges(Vec<Range>);
+/// The range of each tensor of a model, by subgraph and tensor.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(crate) struct Ranges(Vec<SubgraphRanges>);
 
 impl Ranges {
-    pub(crate) const NONE: Self = Self(Vec::new());
+    /// Those of the tensors of `subgraph`.
+    pub fn subgraph(&self, subgraph: usize) -> &SubgraphRanges {
+        self.0.get(subgraph).unwrap_or(SubgraphRanges::NONE)
+    }
+}
+
+/// The range of each tensor of a subgraph, by tensor.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct SubgraphRanges(Vec<Range>);
+
+impl SubgraphRanges {
+    const NONE: &Self = &Self(Vec::new());
 
     /// The range of `tensor`; empty if it holds no float values.
     pub fn get(&self, tensor: TensorId) -> Range {
@@ -172,7 +183,11 @@ impl Observation {
         let range = Range::of(values);
         self.range = self.range.union(range);
         if need.samples && !range.is_empty() {
-            self.samples.push(SampleRange { sample, range });
+            match self.samples.last_mut() {
+                // A body of a loop is run several times for one sample.
+                Some(last) if last.sample == sample => last.range = last.range.union(range),
+                _ => self.samples.push(SampleRange { sample, range }),
+            }
         }
         if need.histogram {
             self.histogram.get_or_insert_default().add(values, range);
@@ -197,7 +212,8 @@ impl Observation {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Statistics {
     samples: u64,
-    tensors: Vec<Observation>,
+    /// By subgraph and tensor.
+    subgraphs: Vec<Vec<Observation>>,
 }
 
 /// What a method needs beyond the range.
@@ -210,13 +226,10 @@ struct Need {
 impl Statistics {
     /// Those of no samples, for what needs none.
     pub fn none(model: &Model) -> Self {
-        Self::empty(model.subgraphs.first().map_or(0, |s| s.tensors.len()))
-    }
-
-    fn empty(tensors: usize) -> Self {
+        let nothing = |s: &Subgraph| vec![Observation::NOTHING; s.tensors.len()];
         Self {
             samples: 0,
-            tensors: vec![Observation::NOTHING; tensors],
+            subgraphs: model.subgraphs.iter().map(nothing).collect(),
         }
     }
 
@@ -228,52 +241,70 @@ impl Statistics {
     /// Adds what `other` holds, of the same model and other samples.
     pub fn merge(&mut self, other: Self) {
         self.samples += other.samples;
-        for (observed, other) in self.tensors.iter_mut().zip(other.tensors) {
+        let tensors = self.subgraphs.iter_mut().flatten();
+        for (observed, other) in tensors.zip(other.subgraphs.into_iter().flatten()) {
             observed.merge(other);
         }
     }
 
-    /// The range of each tensor that `settings`, one a tensor, suggest for `levels` integers.
+    /// The range of each tensor of `model` that `recipe` suggests for `levels` integers.
     pub(crate) fn ranges(
         &self,
-        subgraph: &Subgraph,
-        settings: &[Settings],
+        model: &Model,
+        recipe: &Recipe,
         levels: u32,
     ) -> Result<Ranges, ConvertError> {
-        let tensors = self.tensors.iter().zip(settings).enumerate();
-        let range = |(index, (observed, settings)): (usize, (&Observation, &Settings))| {
-            let method = settings.method;
-            let need = Need::of(method);
-            let has = Need {
-                samples: !observed.samples.is_empty(),
-                histogram: observed.histogram.is_some(),
-            };
-            let fixed = observed.is_constant || observed.range.is_empty();
-            if !fixed && ((need.samples && !has.samples) || (need.histogram && !has.histogram)) {
-                let name = &subgraph.tensors[index].name;
-                return Err(ConvertError::Calibration(format!(
-                    "it was not collected for the method that tensor {name:?} shall have"
-                )));
-            }
-            Ok(match (method, &observed.histogram) {
-                (CalibMethod::MovingAverage, _) if !fixed => {
-                    method::moving_average(&observed.samples)
-                }
-                (CalibMethod::Percentile, Some(histogram)) => {
-                    method::percentile(histogram, observed.range, settings.percentile)
-                }
-                (CalibMethod::Mse, Some(histogram)) => {
-                    method::least_squares(histogram, observed.range, levels)
-                }
-                // More levels than bins lose nothing that could be measured.
-                (CalibMethod::Entropy, Some(histogram)) if levels <= 256 => {
-                    method::least_divergence(histogram, observed.range)
-                }
-                _ => observed.range,
-            })
-        };
-        tensors.map(range).collect::<Result<_, _>>().map(Ranges)
+        let subgraphs = self.subgraphs.iter().zip(&model.subgraphs).enumerate();
+        let ranges = subgraphs.map(|(number, (observed, subgraph))| {
+            let settings = tensor_settings(number, subgraph, recipe);
+            subgraph_ranges(observed, subgraph, &settings, levels)
+        });
+        ranges.collect::<Result<_, _>>().map(Ranges)
     }
+}
+
+/// The range of each tensor of `subgraph` that `settings`, one a tensor, suggest for `levels`
+/// integers.
+fn subgraph_ranges(
+    observed: &[Observation],
+    subgraph: &Subgraph,
+    settings: &[Settings],
+    levels: u32,
+) -> Result<SubgraphRanges, ConvertError> {
+    let tensors = observed.iter().zip(settings).enumerate();
+    let range = |(index, (observed, settings)): (usize, (&Observation, &Settings))| {
+        let method = settings.method;
+        let need = Need::of(method);
+        let has = Need {
+            samples: !observed.samples.is_empty(),
+            histogram: observed.histogram.is_some(),
+        };
+        let fixed = observed.is_constant || observed.range.is_empty();
+        if !fixed && ((need.samples && !has.samples) || (need.histogram && !has.histogram)) {
+            let name = &subgraph.tensors[index].name;
+            return Err(ConvertError::Calibration(format!(
+                "it was not collected for the method that tensor {name:?} shall have"
+            )));
+        }
+        Ok(match (method, &observed.histogram) {
+            (CalibMethod::MovingAverage, _) if !fixed => method::moving_average(&observed.samples),
+            (CalibMethod::Percentile, Some(histogram)) => {
+                method::percentile(histogram, observed.range, settings.percentile)
+            }
+            (CalibMethod::Mse, Some(histogram)) => {
+                method::least_squares(histogram, observed.range, levels)
+            }
+            // More levels than bins lose nothing that could be measured.
+            (CalibMethod::Entropy, Some(histogram)) if levels <= 256 => {
+                method::least_divergence(histogram, observed.range)
+            }
+            _ => observed.range,
+        })
+    };
+    tensors
+        .map(range)
+        .collect::<Result<_, _>>()
+        .map(SubgraphRanges)
 }
 
 impl Need {
@@ -289,8 +320,8 @@ impl Need {
 }
 
 /// The settings of each tensor: those of the operator that computes it, or what holds by default.
-pub(crate) fn tensor_settings(subgraph: &Subgraph, recipe: &Recipe) -> Vec<Settings> {
-    let (nodes, _) = recipe.settings(subgraph);
+fn tensor_settings(number: usize, subgraph: &Subgraph, recipe: &Recipe) -> Vec<Settings> {
+    let nodes = recipe.settings(number, subgraph);
     let default = recipe.default_settings();
     let producers = subgraph.producers().into_iter();
     producers
@@ -298,8 +329,10 @@ pub(crate) fn tensor_settings(subgraph: &Subgraph, recipe: &Recipe) -> Vec<Setti
         .collect()
 }
 
-/// Runs `model` on all of `samples`, `threads` at a time, and returns what the methods that
-/// `recipe` names need of every float tensor. Calls `progress` with the number done and of all.
+/// Runs the subgraph of `model` that `recipe` names on all of `samples`, `threads` at a time, and
+/// returns what the recipe's methods need of every float tensor, those of subgraphs that operators
+/// run among them. Each sample finds the variables as the first one does. Calls `progress` with the
+/// number done and of all.
 ///
 /// The result does not depend on the number of threads.
 pub fn calibrate(
@@ -313,18 +346,19 @@ pub fn calibrate(
         return Err(ConvertError::NoSamples);
     }
     let model = &*with_intermediates(model);
-    let plan = Arc::new(plan(model)?);
-    let subgraph = &model.subgraphs[0];
-    let count = subgraph.tensors.len();
-    let settings = tensor_settings(subgraph, recipe);
-    let needs: Vec<Need> = settings.iter().map(|s| Need::of(s.method)).collect();
+    let plan = Arc::new(plan(model, recipe.subgraph)?);
+    let needs = |(number, subgraph): (usize, &Subgraph)| -> Vec<Need> {
+        let settings = tensor_settings(number, subgraph, recipe);
+        settings.iter().map(|s| Need::of(s.method)).collect()
+    };
+    let needs: Vec<Vec<Need>> = model.subgraphs.iter().enumerate().map(needs).collect();
     let next = AtomicUsize::new(0);
     let done = AtomicUsize::new(0);
-    let merged = Mutex::new(Statistics::empty(count));
+    let merged = Mutex::new(Statistics::none(model));
 
     let run = || -> Result<(), ConvertError> {
         let mut runner = Runner::new(Arc::clone(&plan))?;
-        let mut statistics = Statistics::empty(count);
+        let mut statistics = Statistics::none(model);
         loop {
             let index = next.fetch_add(1, Ordering::Relaxed);
             if index >= samples.len() {
@@ -337,17 +371,18 @@ pub fn calibrate(
                 runner.set_input(input, bytes)?;
             }
             let position = samples.position(index) as u64;
-            let mut add = |tensor: TensorId, bytes: &[u8]| {
-                if plan.value(tensor).dtype == DType::F32 {
-                    let at = tensor.index();
-                    statistics.tensors[at].add(position, bytes, needs[at]);
+            let mut add = |subgraph: usize, tensor: TensorId, bytes: &[u8]| {
+                if model.subgraphs[subgraph][tensor].dtype == DType::F32 {
+                    let need = needs[subgraph][tensor.index()];
+                    let observed = &mut statistics.subgraphs[subgraph][tensor.index()];
+                    observed.add(position, bytes, need);
                 }
             };
             for &input in plan.inputs() {
-                add(input, runner.tensor(input));
+                add(plan.subgraph(), input, runner.tensor(input));
             }
             runner.reset_variables();
-            runner.run_observed(add);
+            runner.run_observed(add)?;
             statistics.samples += 1;
             progress(done.fetch_add(1, Ordering::Relaxed) + 1, samples.len());
         }
@@ -373,26 +408,49 @@ pub fn calibrate(
         })
     })?;
     let mut statistics = merged.into_inner().unwrap_or_else(PoisonError::into_inner);
-    for index in 0..count {
-        let value = plan.value(TensorId(index as u32));
-        if let (DType::F32, Some(data)) = (value.dtype, &value.data) {
-            let values: Vec<f32> = value.constant().unwrap_or_default();
-            debug_assert_eq!(values.len() * 4, data.len());
-            statistics.tensors[index] = Observation {
-                range: Range::of(&values),
-                is_constant: true,
-                ..Observation::NOTHING
-            };
+    for plan in plan.bodies().into_iter().chain([&*plan]) {
+        let tensors = statistics.subgraphs[plan.subgraph()].iter_mut();
+        for (index, observed) in tensors.enumerate() {
+            let value = plan.value(TensorId(index as u32));
+            if let (DType::F32, Some(data)) = (value.dtype, &value.data) {
+                let values: Vec<f32> = value.constant().unwrap_or_default();
+                debug_assert_eq!(values.len() * 4, data.len());
+                *observed = Observation {
+                    range: observed.range.union(Range::of(&values)),
+                    is_constant: true,
+                    ..Observation::NOTHING
+                };
+            }
         }
     }
     Ok(statistics)
 }
 
+/// The subgraph `entry`, if there is one, and all that operators of those in the list run.
+pub(crate) fn reachable(model: &Model, entry: usize) -> Vec<usize> {
+    let mut list = Vec::from_iter((entry < model.subgraphs.len()).then_some(entry));
+    let mut at = 0;
+    while let Some(&subgraph) = list.get(at) {
+        let nodes = model.subgraphs[subgraph].nodes.iter();
+        for body in nodes.flat_map(|n| n.op.bodies()) {
+            match usize::try_from(body.subgraph) {
+                Ok(body) if body < model.subgraphs.len() && !list.contains(&body) => {
+                    list.push(body)
+                }
+                _ => {}
+            }
+        }
+        at += 1;
+    }
+    list
+}
+
 /// The plan of the float model; an error that names every operator without a kernel.
-fn plan(model: &Model) -> Result<Plan, ConvertError> {
-    let nodes = model.subgraphs.first().map_or(&[][..], |s| &s.nodes);
+fn plan(model: &Model, entry: usize) -> Result<Plan, ConvertError> {
+    let nodes = reachable(model, entry)
+        .into_iter()
+        .flat_map(|s| &model.subgraphs[s].nodes);
     let missing = nodes
-        .iter()
         .filter(|n| n.op.operator().is_err())
         .map(|n| n.op.to_string());
     let missing: BTreeSet<String> = missing.collect();
@@ -403,6 +461,7 @@ fn plan(model: &Model) -> Result<Plan, ConvertError> {
     }
     let options = Options {
         observe_intermediates: true,
+        subgraph: entry,
         ..Options::default()
     };
     Ok(Plan::new(model, &options)?)
@@ -433,5 +492,22 @@ mod tests {
             max: 2.0,
         };
         assert_eq!(range.union(Range::EMPTY), range);
+    }
+
+    #[test]
+    fn rounds_of_a_loop_are_one_sample() {
+        let need = Need {
+            samples: true,
+            ..Need::default()
+        };
+        let mut observed = Observation::NOTHING;
+        for (sample, value) in [(3, 1f32), (3, -2.0), (4, 5.0)] {
+            observed.add(sample, &value.to_ne_bytes(), need);
+        }
+        let ranges = observed.samples.iter();
+        let ranges: Vec<_> = ranges
+            .map(|s| (s.sample, s.range.min, s.range.max))
+            .collect();
+        assert_eq!(ranges, [(3, -2.0, 1.0), (4, 5.0, 5.0)]);
     }
 }

@@ -71,8 +71,21 @@ pub fn compare(
     numerics: Numerics,
     progress: &dyn Fn(usize, usize),
 ) -> Result<Comparison, ConvertError> {
+    compare_subgraph(a, b, 0, samples, numerics, progress)
+}
+
+/// The same for the subgraph `entry` of both, which runs instead of the first one.
+pub fn compare_subgraph(
+    a: &Model,
+    b: &Model,
+    entry: usize,
+    samples: &(impl Source + ?Sized),
+    numerics: Numerics,
+    progress: &dyn Fn(usize, usize),
+) -> Result<Comparison, ConvertError> {
     let options = Options {
         numerics,
+        subgraph: entry,
         keep_all: true,
         ..Options::default()
     };
@@ -123,8 +136,8 @@ pub fn compare(
         }
         a.runner.reset_variables();
         b.runner.reset_variables();
-        a.runner.run();
-        b.runner.run();
+        a.runner.run()?;
+        b.runner.run()?;
         for (&(left, right), sums) in pairs.iter().zip(&mut sums) {
             sums.add(&a.real(left), &b.real(right));
         }
@@ -181,7 +194,7 @@ struct Side {
 impl Side {
     fn new(model: &Model, options: &Options) -> Result<Self, ConvertError> {
         let plan = Arc::new(Plan::new(model, options)?);
-        let subgraph = &model.subgraphs[0];
+        let subgraph = &model.subgraphs[plan.subgraph()];
         let computed = plan
             .nodes()
             .flat_map(|node| subgraph.nodes[node].outputs.clone())
@@ -409,8 +422,10 @@ impl Sums {
         }
         self.squares += noise;
         self.count += a.len();
-        let noise = f64::max(noise, 1e-12 * signal + 1e-30);
-        self.db += 10.0 * (signal / noise + 1e-30).log10();
+        self.db += match noise {
+            0.0 => 120.0,
+            _ => (10.0 * (signal / noise + 1e-30).log10()).min(120.0),
+        };
         let norm = (signal * other).sqrt();
         self.cosine += if norm > 0.0 {
             dot / norm

@@ -9,6 +9,7 @@
 use bantam_model::ops::{Activation, Op};
 use bantam_model::{DType, Model, Subgraph, TensorId};
 
+use crate::calibrate::reachable;
 use crate::quantize::{Channels, Gain, weight_error};
 
 /// A chain's scales settle within a few rounds, each from its first pair to its last.
@@ -18,12 +19,18 @@ const ROUNDS: usize = 20;
 /// be lost in the range of activations.
 const LARGEST_FACTOR: f32 = 8.0;
 
-/// The same model with even channels, and how much less error one scale for all weights causes.
-pub fn equalize(model: &Model) -> (Model, Vec<Gain>) {
+/// The same model with even channels in its subgraph `entry` and in those that it runs, and how much
+/// less error one scale for all weights causes.
+pub fn equalize(model: &Model, entry: usize) -> (Model, Vec<Gain>) {
     let mut model = model.clone();
-    let Some(subgraph) = model.subgraphs.first_mut() else {
-        return (model, Vec::new());
-    };
+    let mut gains = Vec::new();
+    for number in reachable(&model, entry) {
+        gains.extend(even_out(number, &mut model.subgraphs[number]));
+    }
+    (model, gains)
+}
+
+fn even_out(number: usize, subgraph: &mut Subgraph) -> Vec<Gain> {
     let mut pairs = pairs(subgraph);
     let error = |subgraph: &Subgraph, pair: &Pair| {
         weight_error(&subgraph[pair.first.tensor]) + weight_error(&subgraph[pair.second.tensor])
@@ -33,13 +40,13 @@ pub fn equalize(model: &Model) -> (Model, Vec<Gain>) {
         pairs.iter_mut().for_each(|pair| pair.even_out(subgraph));
     }
     let gain = |(pair, before): (&Pair, f64)| Gain {
+        subgraph: number,
         index: pair.index,
         name: subgraph[pair.first.tensor].name.clone(),
         option: "equalize",
         ratio: error(subgraph, pair) / before,
     };
-    let gains = pairs.iter().zip(before).map(gain).collect();
-    (model, gains)
+    pairs.iter().zip(before).map(gain).collect()
 }
 
 /// Weights, and the axis that runs over the channels between the two operators.
@@ -217,7 +224,7 @@ mod tests {
 
     #[test]
     fn channels_become_even_and_the_product_stays() {
-        let (model, gains) = equalize(&chain(Activation::Relu));
+        let (model, gains) = equalize(&chain(Activation::Relu), 0);
         let values = |index: usize| crate::quantize::values(&model.subgraphs[0].tensors[index]);
         let (first, bias, second) = (values(0), values(1), values(2));
         for channel in 0..2 {
@@ -232,14 +239,14 @@ mod tests {
     #[test]
     fn what_would_compute_something_else_is_left_alone() {
         let relu6 = chain(Activation::Relu6);
-        assert_eq!(equalize(&relu6), (relu6, Vec::new()));
+        assert_eq!(equalize(&relu6, 0), (relu6, Vec::new()));
         let mut visible = chain(Activation::None);
         let between = visible.subgraphs[0].nodes[0].outputs[0];
         visible.subgraphs[0].outputs.push(between);
-        assert_eq!(equalize(&visible), (visible, Vec::new()));
+        assert_eq!(equalize(&visible, 0), (visible, Vec::new()));
         let mut shared = chain(Activation::None);
         let node = shared.subgraphs[0].nodes[1].clone();
         shared.subgraphs[0].nodes.push(node);
-        assert_eq!(equalize(&shared), (shared, Vec::new()));
+        assert_eq!(equalize(&shared, 0), (shared, Vec::new()));
     }
 }

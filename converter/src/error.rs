@@ -52,7 +52,9 @@ pub enum ConvertError {
 /// An operator that stays float.
 #[derive(Debug, Clone, PartialEq)]
 pub struct KeptFloat {
-    /// Its place in the float model.
+    /// Its subgraph.
+    pub subgraph: usize,
+    /// Its place in that subgraph of the float model.
     pub index: usize,
     /// Its kind.
     pub op: String,
@@ -63,8 +65,17 @@ pub struct KeptFloat {
 }
 
 fn list(floats: &[KeptFloat]) -> String {
-    let each = floats
-        .iter()
-        .map(|f| format!("operator {} ({}): {}", f.index, f.op, f.reason));
+    let each = floats.iter().map(|f| {
+        let inner = of_subgraph(f.subgraph);
+        format!("operator {}{inner} ({}): {}", f.index, f.op, f.reason)
+    });
     each.collect::<Vec<_>>().join("; ")
+}
+
+/// What is said of an operator beside its place, where it is not in the first subgraph.
+pub(crate) fn of_subgraph(subgraph: usize) -> String {
+    match subgraph {
+        0 => String::new(),
+        _ => format!(" of subgraph {subgraph}"),
+    }
 }

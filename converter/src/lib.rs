@@ -23,7 +23,7 @@ use bantam_model::Model;
 
 pub use advice::Advice;
 pub use calibrate::{Part, Shard, Source, Statistics, calibrate};
-pub use compare::{Comparison, TensorError, compare};
+pub use compare::{Comparison, TensorError, compare, compare_subgraph};
 pub use equalize::equalize;
 pub use error::{ConvertError, KeptFloat};
 pub use quantize::{Gain, Report, quantize};
@@ -41,7 +41,7 @@ pub fn convert(
     progress: &(dyn Fn(usize, usize) + Sync),
 ) -> Result<(Model, Report), ConvertError> {
     let (equalized, gains) = match recipe.equalize {
-        true => equalize(model),
+        true => equalize(model, recipe.subgraph),
         false => (model.clone(), Vec::new()),
     };
     let samples = Watched::new(samples);

@@ -4,8 +4,10 @@
 //! (`judge`). Then tensors that must share parameters are grouped and each group gets a scale and
 //! zero point (`Params`). Last the graph is rewritten in order of execution (`Rewriter`):
 //! operators read integer or float versions of their operands, and QUANTIZE and DEQUANTIZE stand
-//! where one must become the other.
+//! where one must become the other. Subgraphs that operators run are treated alike; what is handed to
+//! and from them is integer or float on both sides (`Boundary`).
 
+mod boundary;
 mod constants;
 mod encoding;
 mod import;
@@ -14,18 +16,21 @@ mod params;
 mod rewrite;
 mod weights;
 
-use bantam_model::ops::{Intermediate, QuantRule, Results, Role};
-use bantam_model::{DType, Model, Node, Subgraph, Tensor, TensorId};
+use std::collections::HashMap;
 
-use crate::calibrate::{Ranges, Statistics, tensor_settings};
+use bantam_model::ops::{Intermediate, QuantRule, Results, Role};
+use bantam_model::{DType, Model, Node, SignatureDef, Subgraph, Tensor, TensorId};
+
+use crate::calibrate::{Ranges, Statistics, SubgraphRanges, reachable};
 use crate::error::{ConvertError, KeptFloat};
 use crate::recipe::{Recipe, Scheme, Settings};
 use crate::traps;
+use boundary::Boundary;
 pub(crate) use constants::{Channels, values, weight_error};
 use encoding::Width;
 pub(crate) use intermediates::with_intermediates;
 use params::Params;
-use rewrite::{Notes, Rewriter};
+use rewrite::Rewriter;
 use weights::Weights;
 
 /// What a conversion did.
@@ -41,12 +46,16 @@ pub struct Report {
     pub gains: Vec<Gain>,
     /// What the user should know and may not expect.
     pub warnings: Vec<String>,
+    /// The subgraphs that were converted; all others are as they were.
+    pub subgraphs: Vec<usize>,
 }
 
 /// What an option of the recipe gained for one operator.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Gain {
-    /// The operator's place in the float model.
+    /// The operator's subgraph.
+    pub subgraph: usize,
+    /// Its place in that subgraph of the float model.
     pub index: usize,
     /// The name of its weights.
     pub name: String,
@@ -62,6 +71,8 @@ pub struct Gain {
 enum Verdict {
     /// It computes in integers.
     Integer(QuantRule, Width),
+    /// It runs subgraphs and hands them integers of this width, or floats where it has to.
+    Call(Width),
     /// It computes in float with int8 weights.
     Weights(Weights),
     /// It computes in float with float16 constants.
@@ -82,6 +93,21 @@ impl Verdict {
             _ => None,
         }
     }
+
+    /// What it shall hand over as integers, if it runs subgraphs.
+    fn call(&self) -> Option<Width> {
+        match self {
+            Self::Call(width) => Some(*width),
+            _ => None,
+        }
+    }
+}
+
+/// A subgraph that is converted, and what becomes of its operators.
+struct Part {
+    number: usize,
+    settings: Vec<Settings>,
+    verdicts: Vec<Verdict>,
 }
 
 /// Turns the float `model` into what `recipe` says, with the parameters that `statistics` suggest.
@@ -90,67 +116,106 @@ pub fn quantize(
     statistics: &Statistics,
     recipe: &Recipe,
 ) -> Result<(Model, Report), ConvertError> {
+    let reachable = reachable(model, recipe.subgraph);
     if !recipe.is_float() {
-        refuse_quantized(model)?;
+        refuse_quantized(model, &reachable, recipe)?;
     }
     let original = model;
     let model = &*with_intermediates(original);
+    // What the samples do not reach can only become what needs none.
+    let numbers = match recipe.needs_samples() {
+        true => reachable,
+        false => (0..model.subgraphs.len()).collect(),
+    };
     let mut float = model.clone();
-    let mut report = Report::default();
-    let mut converted = Vec::new();
-    for (number, subgraph) in float.subgraphs.iter_mut().enumerate() {
-        let (mut settings, warnings) = recipe.settings(subgraph);
-        if number == 0 {
-            report.warnings.extend(warnings);
-        } else {
-            // Bodies of control flow are not calibrated.
-            let uncalibrated = settings.iter_mut().filter(|s| s.scheme.is_integer());
-            uncalibrated.for_each(|s| s.scheme = Scheme::Float);
-        }
-        if settings
-            .iter()
-            .any(|s| !matches!(s.scheme, Scheme::Float | Scheme::Float16))
-        {
+    for &number in &numbers {
+        let subgraph = &mut float.subgraphs[number];
+        let settings = recipe.settings(number, subgraph);
+        let mut schemes = settings.iter().map(|s| s.scheme);
+        if schemes.any(|scheme| !matches!(scheme, Scheme::Float | Scheme::Float16)) {
             import::widen_halves(subgraph);
         }
         import::add_biases(subgraph);
-        let rewritten = if number == 0 {
-            let original = &original.subgraphs[0];
-            main_subgraph(
-                subgraph,
-                original,
-                &settings,
-                statistics,
-                recipe,
-                &mut report,
-            )?
-        } else {
-            body(subgraph, &settings, recipe, &mut report)
-        };
-        converted.push(rewritten);
+    }
+    let ranges = ranges(&float, &numbers, statistics, recipe)?;
+    let mut report = Report {
+        warnings: warnings(&float, &numbers, &ranges, recipe),
+        ..Report::default()
+    };
+    let judge_all = |&number: &usize| (number, judge(&float, number, &ranges, recipe));
+    let parts: HashMap<usize, Part> = numbers.iter().map(judge_all).collect();
+    let boundary = Boundary::new(&float, &numbers, &parts, &ranges);
+    for number in &numbers {
+        report.count(&float, &parts[number], &boundary);
+    }
+    if recipe.mode.is_strict() && !report.kept_float.is_empty() {
+        return Err(ConvertError::Float {
+            dtype: Width::for_scheme(recipe.mode.scheme()).map_or(DType::F32, Width::dtype),
+            floats: report.kept_float,
+        });
+    }
+
+    let params = |&number: &usize| {
+        let of = |width: Width| ranges[width as usize].subgraph(number);
+        let verdicts = &parts[&number].verdicts;
+        (number, Params::new(&float.subgraphs[number], verdicts, of))
+    };
+    let mut params: HashMap<usize, Params> = numbers.iter().map(params).collect();
+    boundary.share(&mut params, |number, params| {
+        params.widen_for_weights(&float.subgraphs[number], &parts[&number].verdicts)
+    });
+    let mut converted = float.clone();
+    for &number in &numbers {
+        let graph = &with_own_intermediates(
+            &float.subgraphs[number],
+            &original.subgraphs[number],
+            &parts[&number].verdicts,
+        );
+        let ends = (number != recipe.subgraph).then(|| boundary.ends(number, &params));
+        let calls = boundary.calls(number, &params);
+        let rewriter = Rewriter::new(
+            graph,
+            &parts[&number],
+            &params[&number],
+            recipe,
+            ends,
+            calls,
+        );
+        let (rewritten, notes) = rewriter.rewrite();
+        converted.subgraphs[number] = rewritten;
+        report.warnings.extend(notes.warnings);
+        report.gains.extend(notes.gains);
     }
     if recipe.needs_samples() && model.signatures.is_empty() {
         let nameless = "the model has no signature: callers find inputs and outputs by position";
         report.warnings.push(nameless.into());
     }
-    float.subgraphs = converted;
-    float.remove_unused_tensors();
+    converted.remove_unused_tensors();
     if report.quantized == 0 && recipe.default_settings().scheme != Scheme::Float {
         let nothing = "nothing of the model can become what was asked for; it is as it was";
         report.warnings.push(nothing.into());
     }
-    Ok((float, report))
+    report.subgraphs = numbers;
+    Ok((converted, report))
 }
 
-fn refuse_quantized(model: &Model) -> Result<(), ConvertError> {
-    let Some(subgraph) = model.subgraphs.first() else {
-        return Err(ConvertError::Nothing("the model has no subgraph".into()));
-    };
+fn refuse_quantized(
+    model: &Model,
+    reachable: &[usize],
+    recipe: &Recipe,
+) -> Result<(), ConvertError> {
+    if reachable.is_empty() {
+        let number = recipe.subgraph;
+        return Err(ConvertError::Nothing(format!(
+            "the model has no subgraph {number}"
+        )));
+    }
     let is_quantized = |t: &&bantam_model::Tensor| {
         matches!(t.dtype, DType::I8 | DType::U8 | DType::I16)
             && t.quantization.as_ref().is_some_and(|q| !q.scale.is_empty())
     };
-    match subgraph.tensors.iter().find(is_quantized) {
+    let mut tensors = reachable.iter().flat_map(|&n| &model.subgraphs[n].tensors);
+    match tensors.find(is_quantized) {
         Some(tensor) => Err(ConvertError::Nothing(format!(
             "the model is quantized already: tensor {:?} is {} with a scale",
             tensor.name, tensor.dtype
@@ -159,104 +224,120 @@ fn refuse_quantized(model: &Model) -> Result<(), ConvertError> {
     }
 }
 
-/// Quantizes the subgraph that runs: `original` with the intermediates that integer operators need.
-fn main_subgraph(
-    subgraph: &Subgraph,
-    original: &Subgraph,
-    settings: &[Settings],
+/// The ranges in each width that operators of the subgraphs `numbers`, inputs or outputs have.
+fn ranges(
+    model: &Model,
+    numbers: &[usize],
     statistics: &Statistics,
     recipe: &Recipe,
-    report: &mut Report,
-) -> Result<Subgraph, ConvertError> {
-    let tensor_settings = tensor_settings(subgraph, recipe);
-    let is_used = |width: Width| {
-        let mut schemes = settings.iter().map(|s| Width::for_scheme(s.scheme));
-        schemes.any(|found| found == Some(width)) || width.is_edge(recipe)
+) -> Result<[Ranges; 2], ConvertError> {
+    let find = |width: Width| match is_used(width, model, numbers, recipe) {
+        true => statistics.ranges(model, recipe, width.levels()),
+        false => Ok(Ranges::default()),
     };
-    let find = |width: Width| match is_used(width) {
-        true => statistics.ranges(subgraph, &tensor_settings, width.levels()),
-        false => Ok(Ranges::NONE),
-    };
-    let ranges = [find(Width::Int8)?, find(Width::Int16)?];
-    let of = |width: Width| &ranges[width as usize];
-    if is_used(Width::Int8) {
-        report
-            .warnings
-            .extend(traps::graph(subgraph, of(Width::Int8)));
+    Ok([find(Width::Int8)?, find(Width::Int16)?])
+}
+
+fn is_used(width: Width, model: &Model, numbers: &[usize], recipe: &Recipe) -> bool {
+    let settings = |&n: &usize| recipe.settings(n, &model.subgraphs[n]);
+    let mut settings = numbers.iter().flat_map(settings);
+    settings.any(|s| Width::for_scheme(s.scheme) == Some(width)) || width.is_edge(recipe)
+}
+
+/// What is odd about the recipe and the subgraphs `numbers`.
+fn warnings(
+    model: &Model,
+    numbers: &[usize],
+    ranges: &[Ranges; 2],
+    recipe: &Recipe,
+) -> Vec<String> {
+    let mut warnings = recipe.idle(model, numbers);
+    if is_used(Width::Int8, model, numbers, recipe) {
+        if let Some(&entry) = numbers.first() {
+            warnings.extend(traps::inputs(&model.subgraphs[entry]));
+        }
+        for &number in numbers {
+            let ranges = ranges[Width::Int8 as usize].subgraph(number);
+            warnings.extend(traps::concatenations(
+                number,
+                &model.subgraphs[number],
+                ranges,
+            ));
+        }
     }
-    let nodes = subgraph.nodes.iter().zip(settings);
-    let verdicts: Vec<Verdict> = nodes
-        .map(
-            |(node, settings)| match Width::for_scheme(settings.scheme) {
-                Some(width) => judge_integer(subgraph, node, width, of(width)),
-                None => judge_float(subgraph, node, settings, recipe),
-            },
+    let entered = |s: &&SignatureDef| !numbers.contains(&(s.subgraph as usize));
+    let left = model.signatures.iter().filter(entered).map(|s| {
+        format!(
+            "signature {:?} enters subgraph {}, which stays as it is: the samples are for subgraph {}",
+            s.key, s.subgraph, recipe.subgraph
         )
-        .collect();
-    let kept_float: Vec<KeptFloat> = (0..)
-        .zip(subgraph.nodes.iter().zip(&verdicts))
-        .filter_map(|(index, (node, verdict))| match verdict {
-            Verdict::Float(reason) => Some(KeptFloat {
+    });
+    warnings.extend(left);
+    warnings
+}
+
+fn judge(model: &Model, number: usize, ranges: &[Ranges; 2], recipe: &Recipe) -> Part {
+    let subgraph = &model.subgraphs[number];
+    let settings = recipe.settings(number, subgraph);
+    let nodes = subgraph.nodes.iter().zip(&settings);
+    let verdicts = nodes.map(
+        |(node, settings)| match Width::for_scheme(settings.scheme) {
+            Some(width) => {
+                let ranges = ranges[width as usize].subgraph(number);
+                judge_integer(subgraph, node, width, ranges)
+            }
+            None => judge_float(subgraph, node, settings, recipe),
+        },
+    );
+    Part {
+        number,
+        verdicts: verdicts.collect(),
+        settings,
+    }
+}
+
+impl Report {
+    /// Adds the operators of a subgraph.
+    fn count(&mut self, model: &Model, part: &Part, boundary: &Boundary) {
+        let subgraph = &model.subgraphs[part.number];
+        for (index, (node, verdict)) in subgraph.nodes.iter().zip(&part.verdicts).enumerate() {
+            self.ops += usize::from(!matches!(verdict, Verdict::Superfluous));
+            let reason = match verdict {
+                Verdict::Untouched | Verdict::Superfluous => continue,
+                Verdict::Integer(..) | Verdict::Weights(_) | Verdict::Half => None,
+                Verdict::Float(reason) => Some(reason.clone()),
+                Verdict::Call(_) => boundary.obstacle(subgraph, node),
+            };
+            let Some(reason) = reason else {
+                self.quantized += 1;
+                continue;
+            };
+            let output = node.outputs.first();
+            self.kept_float.push(KeptFloat {
+                subgraph: part.number,
                 index,
                 op: node.op.to_string(),
-                name: node
-                    .outputs
-                    .first()
-                    .map_or_else(String::new, |&o| subgraph[o].name.clone()),
-                reason: reason.clone(),
-            }),
-            _ => None,
-        })
-        .collect();
-    if recipe.mode.is_strict() && !kept_float.is_empty() {
-        return Err(ConvertError::Float {
-            dtype: Width::for_scheme(recipe.mode.scheme()).map_or(DType::F32, Width::dtype),
-            floats: kept_float,
-        });
+                name: output.map_or_else(String::new, |&o| subgraph[o].name.clone()),
+                reason,
+            });
+        }
     }
-    report.kept_float = kept_float;
-    let params = Params::new(subgraph, &verdicts, of);
-    let mut float = subgraph.clone();
-    let nodes = float.nodes.iter_mut().zip(&original.nodes);
-    for ((node, original), verdict) in nodes.zip(&verdicts) {
+}
+
+/// The subgraph, whose operators that do not become integer have the intermediates of the `original` again.
+fn with_own_intermediates(
+    subgraph: &Subgraph,
+    original: &Subgraph,
+    verdicts: &[Verdict],
+) -> Subgraph {
+    let mut subgraph = subgraph.clone();
+    let nodes = subgraph.nodes.iter_mut().zip(&original.nodes);
+    for ((node, original), verdict) in nodes.zip(verdicts) {
         if !matches!(verdict, Verdict::Integer(..)) {
             node.intermediates.clone_from(&original.intermediates);
         }
     }
-    let rewriter = Rewriter::new(&float, &verdicts, settings, &params, recipe);
-    Ok(finish(rewriter.rewrite(), &verdicts, report))
-}
-
-/// Makes the constants of a body of control flow smaller.
-fn body(
-    subgraph: &Subgraph,
-    settings: &[Settings],
-    recipe: &Recipe,
-    report: &mut Report,
-) -> Subgraph {
-    let nodes = subgraph.nodes.iter().zip(settings);
-    let verdicts: Vec<Verdict> = nodes
-        .map(|(n, s)| judge_float(subgraph, n, s, recipe))
-        .collect();
-    let ranges = Ranges::NONE;
-    let params = Params::new(subgraph, &verdicts, |_| &ranges);
-    let rewriter = Rewriter::new(subgraph, &verdicts, settings, &params, recipe);
-    finish(rewriter.rewrite_operators(), &verdicts, report)
-}
-
-fn finish(
-    (rewritten, notes): (Subgraph, Notes),
-    verdicts: &[Verdict],
-    report: &mut Report,
-) -> Subgraph {
-    for verdict in verdicts {
-        use Verdict::{Half, Integer, Superfluous, Weights};
-        report.ops += usize::from(!matches!(verdict, Superfluous));
-        report.quantized += usize::from(matches!(verdict, Integer(..) | Weights(_) | Half));
-    }
-    report.warnings.extend(notes.warnings);
-    report.gains.extend(notes.gains);
-    rewritten
+    subgraph
 }
 
 /// Whether `node` computes or reads float32, and what it computes is not a constant.
@@ -270,11 +351,22 @@ fn without_float_data(subgraph: &Subgraph, node: &Node) -> Option<Verdict> {
 }
 
 /// Judges an operator that shall compute in integers.
-fn judge_integer(subgraph: &Subgraph, node: &Node, width: Width, ranges: &Ranges) -> Verdict {
+fn judge_integer(
+    subgraph: &Subgraph,
+    node: &Node,
+    width: Width,
+    ranges: &SubgraphRanges,
+) -> Verdict {
     if let Some(verdict) = without_float_data(subgraph, node) {
         return verdict;
     }
+    if !node.op.bodies().is_empty() {
+        return Verdict::Call(width);
+    }
     let operator = node.op.operator().ok();
+    if operator.is_some_and(|operator| operator.memory().is_some()) {
+        return Verdict::Float("variables stay float".into());
+    }
     let Some((operator, rule)) = operator.and_then(|o| Some((o, width.rule(o)?))) else {
         return Verdict::Float(match width {
             Width::Int8 => "there is no integer kernel for it".into(),
@@ -343,7 +435,12 @@ fn is_float_constant(subgraph: &Subgraph, id: TensorId) -> bool {
 }
 
 /// Why `rule` cannot be applied to `node`, if it cannot.
-fn obstacle(subgraph: &Subgraph, node: &Node, rule: &QuantRule, ranges: &Ranges) -> Option<String> {
+fn obstacle(
+    subgraph: &Subgraph,
+    node: &Node,
+    rule: &QuantRule,
+    ranges: &SubgraphRanges,
+) -> Option<String> {
     let unusable = |id: TensorId| {
         let tensor = &subgraph[id];
         if tensor.is_variable {

@@ -192,12 +192,15 @@ impl Default for Settings {
 pub struct Entry {
     /// The kind of operator, such as `CONV_2D`.
     pub op: Option<String>,
+    /// The subgraph of the operator.
+    pub subgraph: Option<usize>,
     /// The name of a result, somewhere in which the expression must fit.
     #[serde(deserialize_with = "regex", serialize_with = "as_text")]
     pub tensor: Option<Regex>,
-    /// The place of the operator in the float model.
+    /// The place of the operator in its subgraph of the float model: in [`Recipe::subgraph`] where
+    /// none is selected.
     pub index: Option<usize>,
-    /// The name of a tensor: operators that read it, or what was computed from it.
+    /// The name of a tensor: operators of its subgraph that read it, or what was computed from it.
     pub after: Option<String>,
     /// See [`Settings::scheme`].
     pub mode: Option<Scheme>,
@@ -226,7 +229,11 @@ fn as_text<S: Serializer>(regex: &Option<Regex>, serializer: S) -> Result<S::Ok,
 
 impl Entry {
     fn selects(&self) -> bool {
-        self.op.is_some() || self.tensor.is_some() || self.index.is_some() || self.after.is_some()
+        self.op.is_some()
+            || self.subgraph.is_some()
+            || self.tensor.is_some()
+            || self.index.is_some()
+            || self.after.is_some()
     }
 
     fn apply(&self, settings: &mut Settings) {
@@ -253,6 +260,10 @@ pub struct Recipe {
     pub input_type: Option<IoType>,
     /// The same for outputs.
     pub output_type: Option<IoType>,
+    /// The subgraph that the samples are for, 0 but for a signature that enters another. It and
+    /// those that it runs are converted; where samples are needed, all others stay as they are.
+    #[serde(skip_serializing_if = "is_first")]
+    pub subgraph: usize,
     /// Whether channels are evened out first, see [`equalize`](crate::equalize()).
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub equalize: bool,
@@ -260,6 +271,11 @@ pub struct Recipe {
     pub defaults: Entry,
     /// Exceptions; of several that fit an operator, each overrides the ones before it.
     pub ops: Vec<Entry>,
+}
+
+/// Whether it need not be written.
+pub(crate) fn is_first(subgraph: &usize) -> bool {
+    *subgraph == 0
 }
 
 /// Why a recipe cannot be used.
@@ -337,7 +353,7 @@ impl Recipe {
         }
         if let Some(at) = self.ops.iter().position(|entry| !entry.selects()) {
             return wrong(format!(
-                "entry {at} of ops selects nothing: it needs op, tensor, index or after"
+                "entry {at} of ops selects nothing: it needs op, subgraph, tensor, index or after"
             ));
         }
         let entries = self.ops.iter().chain([&self.defaults]);

@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bantam_model::{DType, Op, Subgraph};
 
-use crate::calibrate::{Range, Ranges, Source};
+use crate::calibrate::{Range, Source, SubgraphRanges};
+use crate::error::of_subgraph;
 use crate::samples::SampleError;
 
 /// With fewer samples ranges are a matter of luck.
@@ -77,19 +78,28 @@ impl<S: Source + ?Sized> Source for Watched<'_, S> {
     }
 }
 
-/// Inputs with integers, and concatenations whose operands differ so much in range that the narrow ones keep
-/// few of their steps.
-pub(crate) fn graph(subgraph: &Subgraph, ranges: &Ranges) -> Vec<String> {
-    let mut warnings = Vec::new();
-    for &input in &subgraph.inputs {
-        let tensor = &subgraph[input];
-        if matches!(tensor.dtype, DType::I32 | DType::I64) {
-            warnings.push(format!(
+/// Inputs with integers.
+pub(crate) fn inputs(subgraph: &Subgraph) -> Vec<String> {
+    let tensors = subgraph.inputs.iter().map(|&id| &subgraph[id]);
+    tensors
+        .filter(|tensor| matches!(tensor.dtype, DType::I32 | DType::I64))
+        .map(|tensor| {
+            format!(
                 "input {:?} is {}: samples must hold real indices, since ranges depend on what they pick",
                 tensor.name, tensor.dtype
-            ));
-        }
-    }
+            )
+        })
+        .collect()
+}
+
+/// Concatenations of subgraph `number` whose operands differ so much in range that the narrow ones keep few of their
+/// steps.
+pub(crate) fn concatenations(
+    number: usize,
+    subgraph: &Subgraph,
+    ranges: &SubgraphRanges,
+) -> Vec<String> {
+    let mut warnings = Vec::new();
     let widths = |range: Range| range.max.max(0.0) - range.min.min(0.0);
     for (index, node) in subgraph.nodes.iter().enumerate() {
         if !matches!(node.op, Op::Concatenation(_)) {
@@ -107,8 +117,9 @@ pub(crate) fn graph(subgraph: &Subgraph, ranges: &Ranges) -> Vec<String> {
             && wide.1 > UNEQUAL * narrow.1
         {
             warnings.push(format!(
-                "operator {index} (CONCATENATION) joins {:?} with {:?}, whose range is {:.0} times as wide: the \
+                "operator {index}{} (CONCATENATION) joins {:?} with {:?}, whose range is {:.0} times as wide: the \
                  first keeps few of its steps; scale them alike, or end the model before it",
+                of_subgraph(number),
                 subgraph[narrow.0].name,
                 subgraph[wide.0].name,
                 wide.1 / narrow.1

@@ -3,7 +3,7 @@
 use bantam_model::{DType, Model, Numerics, ReadError};
 
 use crate::calibrate::Source;
-use crate::compare::{Comparison, compare};
+use crate::compare::{Comparison, compare_subgraph};
 use crate::error::ConvertError;
 
 /// A tensor of a converted model that holds no integers.
@@ -44,18 +44,19 @@ pub enum VerifyError {
     Compare(#[from] ConvertError),
 }
 
-/// Reads the converted model from `bytes`, runs it and `float` on all of `samples` and lists what is
-/// not integer.
+/// Reads the converted model from `bytes`, runs its subgraph `entry` and that of `float` on all of
+/// `samples` and lists what is not integer.
 pub fn verify(
     float: &Model,
     bytes: Vec<u8>,
+    entry: usize,
     samples: &(impl Source + ?Sized),
     numerics: Numerics,
     progress: &dyn Fn(usize, usize),
 ) -> Result<Verification, VerifyError> {
     let converted = Model::read(bytes.into())?;
     Ok(Verification {
-        comparison: compare(float, &converted, samples, numerics, progress)?,
+        comparison: compare_subgraph(float, &converted, entry, samples, numerics, progress)?,
         non_integer: non_integer(&converted),
         samples: samples.len(),
     })

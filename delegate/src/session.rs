@@ -51,6 +51,8 @@ pub struct Options {
     pub threads: usize,
     /// New shapes for the model's inputs, in order; `None` keeps the file's.
     pub input_shapes: Vec<Option<Shape>>,
+    /// The subgraph to run; signatures name others than the first.
+    pub subgraph: usize,
 }
 
 impl Default for Options {
@@ -60,6 +62,7 @@ impl Default for Options {
             numerics: Numerics::default(),
             threads: 1,
             input_shapes: Vec::new(),
+            subgraph: 0,
         }
     }
 }
@@ -136,15 +139,17 @@ impl Session {
                 numerics: options.numerics,
                 threads: options.threads,
                 input_shapes: options.input_shapes.clone(),
+                subgraph: options.subgraph,
                 ..cpu::Options::default()
             },
         )?;
+        let subgraph = &model.subgraphs[options.subgraph];
         let infos = |ids: &[TensorId]| {
             ids.iter()
                 .map(|&id| {
                     let value = stages.plan().value(id);
                     TensorInfo {
-                        name: model.subgraphs[0][id].name.clone(),
+                        name: subgraph[id].name.clone(),
                         dtype: value.dtype,
                         shape: value.shape.clone(),
                         quantization: value.quantization.clone(),
@@ -153,8 +158,8 @@ impl Session {
                 .collect()
         };
         Ok(Self {
-            inputs: infos(&model.subgraphs[0].inputs),
-            outputs: infos(&model.subgraphs[0].outputs),
+            inputs: infos(&subgraph.inputs),
+            outputs: infos(&subgraph.outputs),
             placement: Placement {
                 driver: options.driver.clone(),
                 ops: stages.ops(),
@@ -185,27 +190,32 @@ impl Session {
         self.stages.set_input(index, bytes)
     }
 
-    /// Runs the model once. Cannot fail where no shape depends on data.
+    /// Runs the model once.
+    ///
+    /// # Errors
+    ///
+    /// A loop of the model takes more rounds than a run may, or a shape that depends on data has no
+    /// plan.
     pub fn run(&mut self) -> Result<(), RunError> {
         self.stages.run()?;
         self.update_shapes();
         Ok(())
     }
 
-    /// Puts variables, in which recurrent operators keep their state between runs, back to their
-    /// state before the first run.
-    pub fn reset_variables(&mut self) {
-        self.stages.reset_variables();
-    }
-
-    /// The same, calling `observe` with each operator's place in the subgraph and its time.
+    /// The same, calling `observe` with a subgraph, an operator's place in it, and its time. That of
+    /// an operator that runs subgraphs includes that of their operators, which come before it.
     pub fn run_timed(
         &mut self,
-        mut observe: impl FnMut(usize, Duration) + Send,
+        mut observe: impl FnMut(usize, usize, Duration) + Send,
     ) -> Result<(), RunError> {
         self.stages.run_timed(&mut observe)?;
         self.update_shapes();
         Ok(())
+    }
+
+    /// Forgets what earlier runs left in variables: the next one starts as the first did.
+    pub fn reset_variables(&mut self) {
+        self.stages.reset_variables();
     }
 
     fn update_shapes(&mut self) {

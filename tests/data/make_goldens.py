@@ -12,7 +12,7 @@ import tempfile
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
-from zoo import elementwise, mixed, movement, pointwise, products, recurrent, selection, writer
+from zoo import control, elementwise, mixed, movement, pointwise, products, recurrent, selection, writer
 
 OPS = pathlib.Path(__file__).resolve().parent / "ops"
 KERNELS = {
@@ -100,7 +100,7 @@ def report():
 
 def main(wanted):
     zoo, failed = writer.Zoo(), 0
-    for module in (elementwise, products, movement, pointwise, mixed, selection, recurrent):
+    for module in (elementwise, products, movement, pointwise, mixed, selection, recurrent, control):
         module.cases(zoo)
     for family in sorted({c.family for c in zoo.cases}):
         if wanted and family not in wanted:

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use bantam_converter::samples::{InputSpec, Preprocess, Samples};
 use bantam_converter::{
-    CalibMethod, ConvertError, IoType, Mode, Part, Recipe, Statistics, calibrate, compare, convert,
-    quantize, samples,
+    CalibMethod, ConvertError, IoType, Mode, Part, Recipe, Statistics, calibrate, compare,
+    compare_subgraph, convert, quantize, samples,
 };
 use bantam_model::cpu::{Options, Plan, Runner};
 use bantam_model::ops::{Concatenation, Mul, Relu};
-use bantam_model::{DType, Model, Node, Numerics, Subgraph, Tensor};
+use bantam_model::{DType, Model, Node, Numerics, Subgraph, Tensor, TensorId};
 
 fn asset(name: &str) -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -145,7 +145,7 @@ fn a_batch_gives_what_its_samples_give() {
             };
             let mut runner = Runner::new(Arc::new(Plan::new(model, &options).unwrap())).unwrap();
             runner.set_input(0, bytes).unwrap();
-            runner.run();
+            runner.run().unwrap();
             runner.output(0).to_vec()
         };
         assert_eq!(run(3, &sample[0].repeat(3)), run(1, &sample[0]).repeat(3));
@@ -205,21 +205,20 @@ fn what_is_integer_already_is_refused() {
 #[test]
 fn merged_shards_are_one_run_to_the_byte() {
     let (model, samples) = digits();
-    let subgraph = &model.subgraphs[0];
     for method in METHODS {
         let mut recipe = Recipe::default();
         recipe.defaults.calib_method = Some(method);
         let one = calibrate(&model, &samples, &recipe, 2, &quiet).unwrap();
-        let whole = one.to_json(subgraph);
+        let whole = one.to_json(&model);
         let mut merged = Statistics::none(&model);
         for shard in ["2/3", "3/3", "1/3"] {
             let part = Part::new(&samples, shard.parse().unwrap());
             let found = calibrate(&model, &part, &recipe, 2, &quiet).unwrap();
-            let text = found.to_json(subgraph);
-            merged.merge(Statistics::from_json(&text, subgraph).unwrap());
+            let text = found.to_json(&model);
+            merged.merge(Statistics::from_json(&text, &model).unwrap());
         }
         assert_eq!(merged, one, "{method:?}");
-        assert_eq!(merged.to_json(subgraph), whole, "{method:?}");
+        assert_eq!(merged.to_json(&model), whole, "{method:?}");
     }
 }
 
@@ -254,25 +253,25 @@ fn a_method_whose_data_was_not_collected_is_an_error() {
 #[test]
 fn statistics_of_another_model_or_broken_ones_are_refused() {
     let (model, samples) = digits();
-    let subgraph = &model.subgraphs[0];
     let mut recipe = Recipe::default();
     recipe.defaults.calib_method = Some(CalibMethod::Mse);
     let text = calibrate(&model, &samples, &recipe, 1, &quiet)
         .unwrap()
-        .to_json(subgraph);
-    let mut other = subgraph.clone();
-    other.tensors.iter_mut().for_each(|t| t.name.push('x'));
-    let refused = |text: &str, subgraph| {
-        let result = Statistics::from_json(text, subgraph);
+        .to_json(&model);
+    let mut other = model.clone();
+    let tensors = &mut other.subgraphs[0].tensors;
+    tensors.iter_mut().for_each(|t| t.name.push('x'));
+    let refused = |text: &str, model| {
+        let result = Statistics::from_json(text, model);
         assert!(
             matches!(result, Err(ConvertError::Calibration(_))),
             "{result:?}"
         );
     };
     refused(&text, &other);
-    refused(&text[..text.len() / 2], subgraph);
-    refused(&text.replace("\"first\":", "\"first\":9999"), subgraph);
-    refused(&text.replace("\"max\":", "\"max\":1e300,\"m\":"), subgraph);
+    refused(&text[..text.len() / 2], &model);
+    refused(&text.replace("\"first\":", "\"first\":9999"), &model);
+    refused(&text.replace("\"max\":", "\"max\":1e300,\"m\":"), &model);
 }
 
 #[test]
@@ -370,7 +369,7 @@ fn clipping_of_weights_is_reported_and_does_no_harm() {
 #[test]
 fn equalized_model_computes_the_same() {
     let (model, samples) = digits();
-    let (equalized, gains) = bantam_converter::equalize(&model);
+    let (equalized, gains) = bantam_converter::equalize(&model, 0);
     let found = compare(&model, &equalized, &samples, Numerics::Fast, &quiet).unwrap();
     assert!(
         found.outputs[0].sqnr_db > 90.0,
@@ -380,6 +379,279 @@ fn equalized_model_computes_the_same() {
     let recipe = Recipe::from_toml("equalize = true").unwrap();
     let (_, report) = convert(&model, &samples, &recipe, 1, &quiet).unwrap();
     assert_eq!(report.gains, gains);
+}
+
+/// A float case with subgraphs and 16 samples: its own inputs, with floats scaled anew and booleans
+/// inverted for each sample.
+fn control_case(name: &str) -> (Model, Vec<Vec<Vec<u8>>>) {
+    let cases = bantam_tests::cases().unwrap();
+    let case = cases.iter().find(|c| c.name.ends_with(name)).unwrap();
+    let model = Model::open(&case.model).unwrap();
+    let graph = &model.subgraphs[0];
+    let sample = |number: usize| {
+        let inputs = graph.inputs.iter().zip(&case.inputs);
+        let scaled = inputs.map(|(&id, input)| match graph[id].dtype {
+            DType::F32 => {
+                let (values, _) = input.bytes.as_chunks();
+                let factor = 0.25 + number as f32 * 0.05;
+                let scaled = values.iter().map(|&b| f32::from_ne_bytes(b) * factor);
+                scaled.flat_map(f32::to_ne_bytes).collect()
+            }
+            DType::Bool => vec![number as u8 % 2],
+            _ => input.bytes.clone(),
+        });
+        scaled.collect()
+    };
+    let samples = (0..16).map(sample).collect();
+    (model, samples)
+}
+
+#[test]
+fn bodies_become_integer_and_so_does_what_goes_in_and_out() {
+    for name in [
+        "while_recurrent_6_rounds_f32",
+        "while_with_if_f32",
+        "if_two_results_true_f32",
+        "stablehlo_composite_dense_f32",
+    ] {
+        let (model, samples) = control_case(name);
+        for mode in [Mode::Int8, Mode::Int8Only] {
+            let recipe = recipe(mode, None, None);
+            let (converted, report) = convert(&model, &samples[..], &recipe, 1, &quiet).unwrap();
+            assert_eq!(report.kept_float, [], "{name} {mode:?}");
+            let read = Model::read(converted.to_bytes().into()).unwrap();
+            assert_eq!(read, converted);
+            let floats = |s: &Subgraph| s.tensors.iter().filter(|t| t.dtype == DType::F32).count();
+            let inner = if mode == Mode::Int8Only { 0 } else { 1 };
+            assert_eq!(read.subgraphs[inner..].iter().map(floats).sum::<usize>(), 0);
+            for numerics in [Numerics::Reference, Numerics::Fast] {
+                let found = compare(&model, &converted, &samples[..], numerics, &quiet).unwrap();
+                for output in &found.outputs {
+                    let (name, db) = (&output.name, output.sqnr_db);
+                    assert!(db > 25.0, "{name} {mode:?} {numerics:?}: {db:.1} dB");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn both_sides_of_a_boundary_have_the_same_parameters() {
+    let modes = [(Mode::Int8, DType::I8), (Mode::Int16x8, DType::I16)];
+    for (name, (mode, dtype)) in ["while_recurrent_6_rounds_f32", "while_with_if_f32"]
+        .into_iter()
+        .flat_map(|name| modes.map(|mode| (name, mode)))
+    {
+        let (model, samples) = control_case(name);
+        let recipe = Recipe::new(mode);
+        let (converted, report) = convert(&model, &samples[..], &recipe, 1, &quiet).unwrap();
+        let looks = |s: usize, id: TensorId| {
+            let tensor = &converted.subgraphs[s][id];
+            (tensor.dtype, tensor.quantization.clone())
+        };
+        assert_eq!(report.kept_float, [], "{name} {mode:?}");
+        let mut bodies = converted.subgraphs[1..].iter().flat_map(|s| &s.tensors);
+        assert!(bodies.any(|t| t.dtype == dtype), "{name} {mode:?}");
+        for numerics in [Numerics::Reference, Numerics::Fast] {
+            let found = compare(&model, &converted, &samples[..], numerics, &quiet).unwrap();
+            let worst = found.outputs.iter().map(|output| output.sqnr_db);
+            let worst = worst.fold(f64::INFINITY, f64::min);
+            assert!(worst > 25.0, "{name} {mode:?} {numerics:?}: {worst:.1} dB");
+        }
+        let graph = &converted.subgraphs[0];
+        let operators = graph.nodes.iter();
+        let node = operators
+            .into_iter()
+            .find(|n| !n.op.bodies().is_empty())
+            .unwrap();
+        for (index, operand) in node.inputs.iter().enumerate() {
+            let outside = looks(0, operand.unwrap());
+            assert_eq!(outside, looks(0, node.outputs[index]));
+            for body in node.op.bodies() {
+                let number = body.subgraph as usize;
+                let inner = &converted.subgraphs[number];
+                assert_eq!(outside, looks(number, inner.inputs[index]));
+                if inner.outputs.len() == inner.inputs.len() {
+                    assert_eq!(outside, looks(number, inner.outputs[index]));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn variables_stay_float_and_their_operators_are_named() {
+    let (model, samples) = control_case("variable_running_sum_1_runs_f32");
+    let (converted, report) = convert(
+        &model,
+        &samples[..],
+        &recipe(Mode::Int8, None, None),
+        1,
+        &quiet,
+    )
+    .unwrap();
+    assert_eq!((report.quantized, report.kept_float.len()), (1, 6));
+    assert_eq!(report.kept_float[5].subgraph, 1);
+    assert!(Plan::new(&converted, &Options::default()).is_ok());
+    let strict = convert(
+        &model,
+        &samples[..],
+        &recipe(Mode::Int8Only, None, None),
+        1,
+        &quiet,
+    );
+    assert!(matches!(strict, Err(ConvertError::Float { floats, .. }) if floats.len() == 6));
+}
+
+#[test]
+fn a_subgraph_that_a_signature_enters_keeps_its_types() {
+    let (mut model, samples) = control_case("stablehlo_composite_dense_f32");
+    model.signatures = vec![bantam_model::SignatureDef {
+        key: "inner".into(),
+        subgraph: 1,
+        ..Default::default()
+    }];
+    let (converted, report) = convert(&model, &samples[..], &Recipe::default(), 1, &quiet).unwrap();
+    let inner = &converted.subgraphs[1];
+    let mut ends = inner.inputs.iter().chain(&inner.outputs);
+    assert!(ends.all(|&id| inner[id].dtype == DType::F32));
+    assert!(report.quantized > 0);
+    let reason = &report.kept_float[0].reason;
+    assert!(reason.contains("a signature enters subgraph 1"), "{reason}");
+    // One that nothing runs cannot be calibrated.
+    model.subgraphs.push(model.subgraphs[1].clone());
+    model.signatures[0].subgraph = 2;
+    let (converted, report) = convert(&model, &samples[..], &Recipe::default(), 1, &quiet).unwrap();
+    assert_eq!(converted.subgraphs[2], model.subgraphs[2]);
+    let mut warnings = report.warnings.iter();
+    assert!(warnings.any(|w| w.contains("\"inner\" enters subgraph 2")));
+    // With samples of its own, it is converted too.
+    let mut recipe = recipe(Mode::Int8Only, None, None);
+    recipe.subgraph = 2;
+    let inner = &model.subgraphs[2];
+    let sample = inner.inputs.iter().map(|&id| {
+        let values = inner[id].shape.iter().product();
+        [0.5f32, -1.0]
+            .iter()
+            .cycle()
+            .take(values)
+            .flat_map(|v| v.to_ne_bytes())
+            .collect()
+    });
+    let samples = [sample.collect::<Vec<Vec<u8>>>()];
+    let (converted, report) = convert(&converted, &samples[..], &recipe, 1, &quiet).unwrap();
+    assert_eq!((report.quantized, report.ops), (3, 3));
+    let found = compare_subgraph(&model, &converted, 2, &samples[..], Numerics::Fast, &quiet);
+    assert!(found.unwrap().outputs[0].sqnr_db > 25.0);
+    let tensors = &converted.subgraphs[2].tensors;
+    assert!(tensors.iter().all(|t| t.dtype != DType::F32));
+}
+
+#[test]
+fn a_recipe_reaches_into_subgraphs() {
+    let (model, samples) = control_case("while_recurrent_6_rounds_f32");
+    let body = model.subgraphs[0]
+        .nodes
+        .iter()
+        .find_map(|n| n.op.bodies().pop());
+    let body = body.unwrap().subgraph as usize;
+    let converted = |text: &str| {
+        let recipe = Recipe::from_toml(text).unwrap();
+        convert(&model, &samples[..], &recipe, 1, &quiet).unwrap()
+    };
+    let reasons = |report: &bantam_converter::Report| -> Vec<(usize, String)> {
+        let kept = report.kept_float.iter();
+        kept.map(|k| (k.subgraph, k.reason.clone())).collect()
+    };
+    // What is handed over is float where the body computes it in float.
+    let text = format!("[[ops]]\nsubgraph = {body}\nop = 'TANH'\nmode = 'float'");
+    let (small, report) = converted(&text);
+    let [(0, outer), (inner, reason)] = &reasons(&report)[..] else {
+        panic!("{report:?}");
+    };
+    assert!(outer.contains("is not computed in int8"), "{outer}");
+    assert_eq!((*inner, &**reason), (body, "the recipe leaves it float"));
+    let found = compare(&model, &small, &samples[..], Numerics::Fast, &quiet).unwrap();
+    assert!(found.outputs[0].sqnr_db > 25.0);
+    // The same where the body computes it in other integers.
+    let (small, report) = converted(&format!("[[ops]]\nsubgraph = {body}\nmode = 'int16x8'"));
+    let [(0, outer)] = &reasons(&report)[..] else {
+        panic!("{report:?}");
+    };
+    assert!(outer.contains("is not computed in int8"), "{outer}");
+    let found = compare(&model, &small, &samples[..], Numerics::Fast, &quiet).unwrap();
+    assert!(found.outputs[0].sqnr_db > 25.0);
+    // The same where the operator that runs it is float.
+    let (small, report) = converted("[[ops]]\nop = 'WHILE'\nmode = 'float'");
+    assert_eq!(
+        reasons(&report),
+        [(0, "the recipe leaves it float".to_owned())]
+    );
+    let inner = &small.subgraphs[body];
+    let ends = inner.inputs.iter().chain(&inner.outputs);
+    assert!(
+        ends.clone()
+            .all(|&id| !matches!(inner[id].dtype, DType::I8))
+    );
+    let found = compare(&model, &small, &samples[..], Numerics::Fast, &quiet).unwrap();
+    assert!(found.outputs[0].sqnr_db > 25.0);
+    let text = "[[ops]]\nsubgraph = 9\nmode = 'float'";
+    assert_eq!(
+        converted(text).1.warnings[0],
+        "entry 0 of the recipe fits no operator"
+    );
+}
+
+#[test]
+fn statistics_of_subgraphs_are_kept_and_merged() {
+    let (model, samples) = control_case("while_with_if_f32");
+    for method in METHODS {
+        let mut recipe = Recipe::default();
+        recipe.defaults.calib_method = Some(method);
+        let one = calibrate(&model, &samples[..], &recipe, 2, &quiet).unwrap();
+        let mut merged = Statistics::none(&model);
+        for shard in ["3/3", "1/3", "2/3"] {
+            let part = Part::new(&samples[..], shard.parse().unwrap());
+            let found = calibrate(&model, &part, &recipe, 1, &quiet).unwrap();
+            let text = found.to_json(&model);
+            merged.merge(Statistics::from_json(&text, &model).unwrap());
+        }
+        assert_eq!(merged, one, "{method:?}");
+        assert_eq!(merged.to_json(&model), one.to_json(&model), "{method:?}");
+        let (converted, report) = quantize(&model, &merged, &recipe).unwrap();
+        assert_eq!(report.kept_float, [], "{method:?}");
+        let (direct, _) = convert(&model, &samples[..], &recipe, 1, &quiet).unwrap();
+        assert_eq!(converted, direct, "{method:?}");
+    }
+    let statistics = calibrate(&model, &samples[..], &Recipe::default(), 1, &quiet).unwrap();
+    let text = statistics.to_json(&model);
+    let mut fewer = model.clone();
+    fewer.subgraphs.truncate(1);
+    let result = Statistics::from_json(&text, &fewer);
+    assert!(matches!(result, Err(ConvertError::Calibration(_))));
+}
+
+#[test]
+fn modes_without_samples_reach_every_subgraph() {
+    let (mut model, samples) = control_case("while_recurrent_6_rounds_f32");
+    let unreached = model.subgraphs.len();
+    let body = (1..unreached).max_by_key(|&s| model.subgraphs[s].nodes.len());
+    model.subgraphs.push(model.subgraphs[body.unwrap()].clone());
+    for mode in [Mode::WeightOnly, Mode::Float16] {
+        let mut recipe = Recipe::new(mode);
+        recipe.defaults.min_elements = Some(1);
+        let (small, report) = convert(&model, &[][..], &recipe, 1, &quiet).unwrap();
+        assert_eq!(report.subgraphs.len(), model.subgraphs.len());
+        for subgraph in [body.unwrap(), unreached] {
+            let mut tensors = small.subgraphs[subgraph].tensors.iter();
+            let is_small =
+                |t: &Tensor| t.is_constant() && matches!(t.dtype, DType::I8 | DType::F16);
+            assert!(tensors.any(is_small), "{mode:?} {subgraph}");
+        }
+        let found = compare(&model, &small, &samples[..], Numerics::Fast, &quiet).unwrap();
+        let db = found.outputs[0].sqnr_db;
+        assert!(db > 30.0, "{mode:?}: {db:.1} dB");
+    }
 }
 
 /// Samples for one float input of `len` elements, from -2 to 2.

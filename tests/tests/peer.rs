@@ -81,7 +81,7 @@ fn run(trial: &Trial, numerics: Numerics) -> Vec<(DType, Array)> {
     for (index, input) in trial.inputs.iter().enumerate() {
         runner.set_input(index, input).unwrap();
     }
-    runner.run();
+    runner.run().unwrap();
     let outputs = runner.plan().outputs().iter().enumerate();
     outputs
         .map(|(index, &id)| {
@@ -293,6 +293,10 @@ fn stays_near_float_by(recipe: &Recipe, least: usize, tolerance: f32) {
             .iter()
             .any(|clamp| case.name.contains(clamp))
         {
+            continue;
+        }
+        // The peer's answer is that of a first run.
+        if case.runs > 1 {
             continue;
         }
         let Some(model) = converted(&case, recipe) else {

@@ -1,6 +1,6 @@
 //! Statistics as a JSON text, the same for the same values seen.
 
-use bantam_model::Subgraph;
+use bantam_model::Model;
 use serde::{Deserialize, Serialize};
 
 use super::histogram::{HALF, Histogram};
@@ -34,6 +34,8 @@ struct Tensor {
     /// Sample, smallest and largest value.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     samples: Vec<(u64, f64, f64)>,
+    #[serde(default, skip_serializing_if = "crate::recipe::is_first")]
+    subgraph: usize,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -83,12 +85,16 @@ impl Bins {
 }
 
 impl Statistics {
-    /// The statistics of `subgraph` as a text.
-    pub fn to_json(&self, subgraph: &Subgraph) -> String {
-        let seen = self.tensors.iter().zip(&subgraph.tensors).enumerate();
+    /// The statistics of `model` as a text.
+    pub fn to_json(&self, model: &Model) -> String {
+        let subgraphs = self.subgraphs.iter().zip(&model.subgraphs).enumerate();
+        let seen = subgraphs.flat_map(|(subgraph, (observed, graph))| {
+            let tensors = observed.iter().zip(&graph.tensors).enumerate();
+            tensors.map(move |(index, (observed, tensor))| (subgraph, index, observed, tensor))
+        });
         let tensors = seen
-            .filter(|(_, (observed, _))| !observed.range.is_empty())
-            .map(|(index, (observed, tensor))| Tensor {
+            .filter(|(_, _, observed, _)| !observed.range.is_empty())
+            .map(|(subgraph, index, observed, tensor)| Tensor {
                 constant: observed.is_constant,
                 histogram: observed.histogram.as_ref().map(Bins::from),
                 index,
@@ -100,6 +106,7 @@ impl Statistics {
                     .iter()
                     .map(|s| (s.sample, s.range.min.into(), s.range.max.into()))
                     .collect(),
+                subgraph,
             });
         let file = File {
             samples: self.samples,
@@ -112,8 +119,8 @@ impl Statistics {
         text
     }
 
-    /// Reads the statistics of `subgraph` from a text.
-    pub fn from_json(text: &str, subgraph: &Subgraph) -> Result<Self, ConvertError> {
+    /// Reads the statistics of `model` from a text.
+    pub fn from_json(text: &str, model: &Model) -> Result<Self, ConvertError> {
         let wrong = |why: String| ConvertError::Calibration(why);
         let file: File = serde_json::from_str(text).map_err(|e| wrong(e.to_string()))?;
         if file.schema != SCHEMA || file.schema_version != VERSION {
@@ -122,14 +129,15 @@ impl Statistics {
                 file.schema, file.schema_version
             )));
         }
-        let mut statistics = Self::empty(subgraph.tensors.len());
+        let mut statistics = Self::none(model);
         statistics.samples = file.samples;
         for tensor in file.tensors {
-            let known = subgraph.tensors.get(tensor.index);
+            let graph = model.subgraphs.get(tensor.subgraph);
+            let known = graph.and_then(|graph| graph.tensors.get(tensor.index));
             if known.is_none_or(|known| known.name != tensor.name) {
                 return Err(wrong(format!(
-                    "it was made for another model: tensor {} is not {:?}",
-                    tensor.index, tensor.name
+                    "it was made for another model: tensor {} of subgraph {} is not {:?}",
+                    tensor.index, tensor.subgraph, tensor.name
                 )));
             }
             let range = |min: f64, max: f64| {
@@ -147,7 +155,7 @@ impl Statistics {
                 Some(SampleRange { sample, range })
             });
             let samples: Option<Vec<SampleRange>> = samples.collect();
-            statistics.tensors[tensor.index] = Observation {
+            statistics.subgraphs[tensor.subgraph][tensor.index] = Observation {
                 range: range(tensor.min, tensor.max).ok_or_else(invalid)?,
                 is_constant: tensor.constant,
                 samples: samples.ok_or_else(invalid)?,

@@ -4,6 +4,7 @@ use bantam_model::ops::{Operator, QuantRule};
 use bantam_model::quant::PerTensor;
 use bantam_model::{DType, Quantization};
 
+use crate::calibrate::Range;
 use crate::recipe::{IoType, Recipe, Scheme};
 
 /// The integer type of activations.
@@ -49,6 +50,14 @@ impl Width {
         }
     }
 
+    /// The lowest and the highest integer.
+    pub fn limits(self) -> (i32, i32) {
+        match self {
+            Self::Int8 => (-128, 127),
+            Self::Int16 => (-32767, 32767),
+        }
+    }
+
     /// The type of activations.
     pub fn dtype(self) -> DType {
         match self {
@@ -73,9 +82,9 @@ impl Width {
         }
     }
 
-    /// The parameters that cover `min..=max`.
-    pub fn cover(self, min: f32, max: f32) -> PerTensor {
-        PerTensor::from_range(min, max, self.dtype())
+    /// The parameters that cover `range`.
+    pub fn cover(self, range: Range) -> PerTensor {
+        PerTensor::from_range(range.min, range.max, self.dtype())
     }
 }
 
@@ -103,16 +112,11 @@ impl Encoding {
 
     /// `values` as bytes.
     pub fn encode(self, values: &[f32]) -> Vec<u8> {
-        let quantize = |&v: &f32, min, max| self.params.quantize(v, min, max);
+        let (min, max) = self.width.limits();
+        let integers = values.iter().map(|&v| self.params.quantize(v, min, max));
         match self.width {
-            Width::Int8 => values
-                .iter()
-                .map(|v| quantize(v, -128, 127) as i8 as u8)
-                .collect(),
-            Width::Int16 => values
-                .iter()
-                .flat_map(|v| (quantize(v, -32767, 32767) as i16).to_le_bytes())
-                .collect(),
+            Width::Int8 => integers.map(|q| q as i8 as u8).collect(),
+            Width::Int16 => integers.flat_map(|q| (q as i16).to_le_bytes()).collect(),
         }
     }
 }

@@ -6,7 +6,7 @@ use bantam_model::{DType, Node, Subgraph, TensorId};
 
 use super::encoding::{Encoding, Width};
 use super::{Verdict, activations, constants};
-use crate::calibrate::{Range, Ranges};
+use crate::calibrate::{Range, SubgraphRanges};
 
 /// The scale and zero point, in each width, of every float tensor that an integer operator reads
 /// or writes.
@@ -19,7 +19,7 @@ impl Params {
     pub fn new<'a>(
         subgraph: &Subgraph,
         verdicts: &[Verdict],
-        ranges: impl Fn(Width) -> &'a Ranges,
+        ranges: impl Fn(Width) -> &'a SubgraphRanges,
     ) -> Self {
         let groups = |width| Groups::new(subgraph, verdicts, ranges(width), width);
         Self {
@@ -30,13 +30,62 @@ impl Params {
 
     /// How `tensor` is encoded in `width`.
     pub fn get(&self, tensor: TensorId, width: Width) -> Encoding {
-        let groups = match width {
-            Width::Int8 => &self.int8,
-            Width::Int16 => &self.int16,
-        };
         Encoding {
             width,
-            params: groups.get(tensor, width),
+            params: self.groups(width).get(tensor, width),
+        }
+    }
+
+    /// The range of `tensor`'s group.
+    pub fn range_of(&self, tensor: TensorId, width: Width) -> Range {
+        let groups = self.groups(width);
+        groups.range[groups.find(tensor.index())]
+    }
+
+    /// The parameters that an operator prescribes for `tensor`'s group.
+    pub fn fixed_of(&self, tensor: TensorId, width: Width) -> Option<PerTensor> {
+        self.groups(width).fixed_of(tensor)
+    }
+
+    /// Widens the range of `tensor`'s group by `range` and, if it has no fixed parameters, gives it
+    /// `fixed`; whether that changed anything.
+    pub fn join(
+        &mut self,
+        tensor: TensorId,
+        width: Width,
+        range: Range,
+        fixed: Option<PerTensor>,
+    ) -> bool {
+        let groups = match width {
+            Width::Int8 => &mut self.int8,
+            Width::Int16 => &mut self.int16,
+        };
+        let root = groups.root(tensor.index());
+        let (range, fixed) = (
+            groups.range[root].union(range),
+            groups.fixed[root].or(fixed),
+        );
+        let changed = (range, fixed) != (groups.range[root], groups.fixed[root]);
+        (groups.range[root], groups.fixed[root]) = (range, fixed);
+        changed
+    }
+
+    /// Widens the ranges of the results of weighted sums as far as XNNPACK demands; whether there
+    /// was one.
+    pub fn widen_for_weights(&mut self, subgraph: &Subgraph, verdicts: &[Verdict]) -> bool {
+        let mut changed = false;
+        for (node, verdict) in subgraph.nodes.iter().zip(verdicts) {
+            if let Some(rule) = verdict.rule(Width::Int8) {
+                changed |= self.int8.widen_for_weights(subgraph, node, rule);
+            }
+        }
+        changed
+    }
+
+    fn groups(&self, width: Width) -> &Groups {
+        match width {
+            Width::Int8 => &self.int8,
+            Width::Int16 => &self.int16,
         }
     }
 }
@@ -70,7 +119,12 @@ struct Groups {
 const COARSEST: f32 = 2.0;
 
 impl Groups {
-    fn new(subgraph: &Subgraph, verdicts: &[Verdict], ranges: &Ranges, width: Width) -> Self {
+    fn new(
+        subgraph: &Subgraph,
+        verdicts: &[Verdict],
+        ranges: &SubgraphRanges,
+        width: Width,
+    ) -> Self {
         let count = subgraph.tensors.len();
         let mut params = Self {
             parent: (0..count).collect(),
@@ -136,22 +190,17 @@ impl Groups {
                 params.range[root] = params.range[root].union(ranges.get(constant));
             }
         }
-        if width == Width::Int8 {
-            for (node, verdict) in subgraph.nodes.iter().zip(verdicts) {
-                if let Some(rule) = verdict.rule(width) {
-                    params.widen_for_weights(subgraph, node, rule);
-                }
-            }
-        }
         params
     }
 
     /// Widens the range of a weighted sum's result, of a dead layer for instance, so far that
     /// XNNPACK takes its scale: it refuses models in which that of the accumulator is 256 times as
-    /// large, or more.
-    fn widen_for_weights(&mut self, subgraph: &Subgraph, node: &Node, rule: &QuantRule) {
+    /// large, or more. Whether that changed anything.
+    fn widen_for_weights(&mut self, subgraph: &Subgraph, node: &Node, rule: &QuantRule) -> bool {
         const LARGEST_RATIO: f64 = 250.0;
         const STEPS: f64 = 255.0;
+        /// What rounding leaves of a range that was widened.
+        const ENOUGH: f64 = 1.0 - 1e-6;
         let operands = || {
             let inputs = node.inputs.iter().enumerate();
             inputs.filter_map(|(index, id)| Some((rule.role(index), (*id)?)))
@@ -162,7 +211,7 @@ impl Groups {
         let mut weights = operands().filter(others);
         let is_sum = matches!(weights.next(), Some((Role::Weights { .. }, _)));
         if !is_sum || weights.next().is_some() {
-            return;
+            return false;
         }
         let mut accumulator = 1.0;
         let mut least = 0.0;
@@ -178,12 +227,14 @@ impl Groups {
             };
         }
         let needed = f64::max(accumulator, least) / LARGEST_RATIO;
+        let mut changed = false;
         for &output in &node.outputs {
             let root = self.root(output.index());
             let scale = f64::from(self.get(output, Width::Int8).scale);
-            if self.fixed[root].is_some() || scale >= needed {
+            if self.fixed[root].is_some() || scale >= needed * ENOUGH {
                 continue;
             }
+            changed = true;
             let range = &mut self.range[root];
             let missing = (STEPS * (needed - scale)) as f32;
             let (min, max) = (range.min.min(0.0), range.max.max(0.0));
@@ -199,14 +250,12 @@ impl Groups {
                 }
             };
         }
+        changed
     }
 
     fn get(&self, tensor: TensorId, width: Width) -> PerTensor {
         let root = self.find(tensor.index());
-        self.fixed[root].unwrap_or_else(|| {
-            let range = self.range[root];
-            width.cover(range.min, range.max)
-        })
+        self.fixed[root].unwrap_or_else(|| width.cover(self.range[root]))
     }
 
     fn wide(&self, tensor: TensorId) -> PerTensor {
@@ -253,7 +302,7 @@ impl Groups {
 
 /// The scale that covers `range`.
 fn step(range: Range, width: Width) -> f32 {
-    PerTensor::from_range(range.min, range.max, width.dtype()).scale
+    width.cover(range).scale
 }
 
 /// Whether more than one reader sees each tensor; the caller of the model is one.

@@ -7,18 +7,23 @@ use bantam_model::ops::{Dequantize, Intermediate, Op, QuantRule, Quantize, Resul
 use bantam_model::quant::PerTensor;
 use bantam_model::{DType, Node, Quantization, Subgraph, Tensor, TensorId};
 
+use super::boundary::Ends;
 use super::encoding::{Encoding, Width};
 use super::weights::{Int8Kernel, Weights};
-use super::{Gain, Params, Verdict, constants, is_float_constant};
+use super::{Gain, Params, Part, Verdict, constants, is_float_constant};
 use crate::recipe::{Granularity, IoType, Recipe, Scheme, Settings, WeightClipping};
 
 pub(super) struct Rewriter<'a> {
     /// The float graph.
     float: &'a Subgraph,
-    verdicts: &'a [Verdict],
-    settings: &'a [Settings],
+    part: &'a Part,
     params: &'a Params,
     recipe: &'a Recipe,
+    /// How the inputs and outputs look to the operators that run this subgraph; `None` for the one
+    /// that the caller enters, where the recipe says it.
+    ends: Option<Ends>,
+    /// How the operands and results of operators look that run other subgraphs.
+    calls: HashMap<usize, Ends>,
     /// The graph that is built; tensors of the float graph keep their ids.
     out: Subgraph,
     /// For a tensor that is computed in integers: its integer form.
@@ -36,6 +41,14 @@ pub(super) struct Rewriter<'a> {
     notes: Notes,
 }
 
+/// An input or output that is integer.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Edge {
+    encoding: Encoding,
+    /// Whether it is uint8, not int8.
+    is_unsigned: bool,
+}
+
 /// What is to be said of the rewriting.
 #[derive(Default)]
 pub(super) struct Notes {
@@ -46,17 +59,19 @@ pub(super) struct Notes {
 impl<'a> Rewriter<'a> {
     pub fn new(
         float: &'a Subgraph,
-        verdicts: &'a [Verdict],
-        settings: &'a [Settings],
+        part: &'a Part,
         params: &'a Params,
         recipe: &'a Recipe,
+        ends: Option<Ends>,
+        calls: HashMap<usize, Ends>,
     ) -> Self {
         Self {
             float,
-            verdicts,
-            settings,
+            part,
             params,
             recipe,
+            ends,
+            calls,
             out: Subgraph {
                 nodes: Vec::new(),
                 ..float.clone()
@@ -79,39 +94,59 @@ impl<'a> Rewriter<'a> {
         (self.out, self.notes)
     }
 
-    /// The same without a change of the inputs' and outputs' types.
-    pub fn rewrite_operators(mut self) -> (Subgraph, Notes) {
-        self.operators();
-        (self.out, self.notes)
-    }
-
     fn operators(&mut self) {
-        let nodes = self.float.nodes.iter().zip(self.verdicts);
-        for (index, ((node, verdict), settings)) in nodes.zip(self.settings).enumerate() {
+        let nodes = self.float.nodes.iter().zip(&self.part.verdicts);
+        for (index, ((node, verdict), settings)) in nodes.zip(&self.part.settings).enumerate() {
             self.index = index;
             match verdict {
                 Verdict::Integer(rule, width) => self.integer(node, rule, *width, settings),
                 Verdict::Weights(weights) => self.small_weights(node, *weights, settings),
                 Verdict::Half => self.half_constants(node),
+                Verdict::Call(_) => self.call(index, node),
                 Verdict::Float(_) | Verdict::Untouched => self.other(node.clone()),
                 Verdict::Superfluous => {}
             }
         }
     }
 
-    /// Gives the inputs the type that the recipe asks for.
+    /// The integers of the input at `index`; `None` for a float.
+    fn input_edge(&self, index: usize) -> Option<Edge> {
+        match &self.ends {
+            None => self.recipe_edge(self.float.inputs[index], self.recipe.input_type()),
+            Some(ends) => Edge::inner(ends.inputs.get(index)),
+        }
+    }
+
+    /// The same for `output`.
+    fn output_edge(&self, output: TensorId) -> Option<Edge> {
+        match &self.ends {
+            None => self.recipe_edge(output, self.recipe.output_type()),
+            Some(ends) => {
+                let index = self.float.outputs.iter().position(|&id| id == output)?;
+                Edge::inner(ends.outputs.get(index))
+            }
+        }
+    }
+
+    fn recipe_edge(&self, id: TensorId, wanted: IoType) -> Option<Edge> {
+        Some(Edge {
+            encoding: self.params.get(id, Width::of_edge(wanted)?),
+            is_unsigned: wanted == IoType::U8,
+        })
+    }
+
+    /// Gives the inputs their types.
     fn inputs(&mut self) {
-        let input_type = self.recipe.input_type();
-        let Some(width) = Width::of_edge(input_type) else {
-            return;
-        };
-        for &input in &self.float.inputs {
+        for (index, &input) in self.float.inputs.iter().enumerate() {
             let seen = self.native.contains_key(&input);
             if self.float[input].dtype != DType::F32 || seen || self.float[input].is_constant() {
                 continue;
             }
-            let encoding = self.params.get(input, width);
-            if input_type == IoType::U8 {
+            let Some(edge) = self.input_edge(index) else {
+                continue;
+            };
+            let encoding = edge.encoding;
+            if edge.is_unsigned {
                 let inner = self.add(input, encoding);
                 self.become_unsigned(input, encoding.params);
                 self.push(Quantize, input, inner);
@@ -122,9 +157,8 @@ impl<'a> Rewriter<'a> {
         }
     }
 
-    /// Gives the outputs the type that the recipe asks for. An output keeps its id.
+    /// Gives the outputs their types. An output keeps its id.
     fn outputs(&mut self) {
-        let output_type = self.recipe.output_type();
         let mut outputs = self.float.outputs.clone();
         outputs.sort_unstable();
         outputs.dedup();
@@ -132,47 +166,54 @@ impl<'a> Rewriter<'a> {
             if self.float[output].dtype != DType::F32 || self.float.inputs.contains(&output) {
                 continue;
             }
-            match (
-                self.native.get(&output).copied(),
-                Width::of_edge(output_type),
-            ) {
+            let native = self.native.get(&output).copied();
+            match (native, self.output_edge(output)) {
                 (Some((inner, _)), None) => self.push(Dequantize, inner, output),
                 (Some((inner, _)), Some(_)) if inner == output => {}
-                (Some(_), Some(width)) => {
-                    let encoding = self.params.get(output, width);
-                    let inner = match output_type {
-                        IoType::U8 => {
-                            let signed = self.operand(output, encoding);
-                            self.become_unsigned(output, encoding.params);
-                            signed
-                        }
-                        _ => {
-                            let (inner, _) = self.native[&output];
-                            self.become_integer(output, encoding);
-                            inner
-                        }
+                (
+                    Some((inner, _)),
+                    Some(Edge {
+                        encoding,
+                        is_unsigned,
+                    }),
+                ) => {
+                    let inner = if is_unsigned {
+                        let signed = self.operand(output, encoding);
+                        self.become_unsigned(output, encoding.params);
+                        signed
+                    } else {
+                        self.become_integer(output, encoding);
+                        inner
                     };
                     self.push(Quantize, inner, output);
                 }
                 (None, None) => {}
-                (None, Some(width)) => {
-                    self.quantize_float_output(output, self.params.get(output, width));
-                }
+                (None, Some(edge)) => self.quantize_float_output(output, edge),
             }
         }
     }
 
-    /// An output that a float operator computes: that operator and all readers use a new tensor.
-    fn quantize_float_output(&mut self, output: TensorId, encoding: Encoding) {
-        let inner = self.add_float(output);
+    /// An output that a float operator computes, or a constant: that operator and all readers use a
+    /// new tensor.
+    fn quantize_float_output(&mut self, output: TensorId, edge: Edge) {
+        let encoding = edge.encoding;
+        let inner = self.out.add_tensor(Tensor {
+            name: format!("{}_float", self.float[output].name),
+            ..self.float[output].clone()
+        });
         for node in &mut self.out.nodes {
             let ids = node.inputs.iter_mut().flatten().chain(&mut node.outputs);
             ids.filter(|id| **id == output).for_each(|id| *id = inner);
         }
-        match self.recipe.output_type() {
-            IoType::U8 => self.become_unsigned(output, encoding.params),
-            _ => self.become_integer(output, encoding),
+        if edge.is_unsigned {
+            self.become_unsigned(output, encoding.params);
+        } else if self.float[output].is_constant() {
+            self.out[output] = constants::activation(&self.float[output], encoding);
+            return;
+        } else {
+            self.become_integer(output, encoding);
         }
+        self.out[output].data = None;
         self.push(Quantize, inner, output);
     }
 
@@ -221,10 +262,29 @@ impl<'a> Rewriter<'a> {
         }
         for output in &mut new.outputs {
             if rule.results != Results::Plain && self.float[*output].dtype == DType::F32 {
-                *output = self.result(*output, width);
+                *output = self.result(*output, self.params.get(*output, width));
             }
         }
         new.intermediates = self.intermediates(node);
+        self.out.nodes.push(new);
+    }
+
+    /// An operator that runs subgraphs: what it hands over gets the type and parameters that it has
+    /// inside.
+    fn call(&mut self, index: usize, node: &Node) {
+        let ends = self.calls.remove(&index).unwrap_or_default();
+        let mut new = node.clone();
+        for (input, end) in new.inputs.iter_mut().zip(ends.inputs) {
+            *input = input.map(|id| match end {
+                Some(encoding) => self.operand(id, encoding),
+                None => self.as_float(id),
+            });
+        }
+        for (output, end) in new.outputs.iter_mut().zip(ends.outputs) {
+            if let Some(encoding) = end {
+                *output = self.result(*output, encoding);
+            }
+        }
         self.out.nodes.push(new);
     }
 
@@ -351,6 +411,7 @@ impl<'a> Rewriter<'a> {
         let (before, after) = (error(&full), error(&clipped));
         if after < before {
             self.notes.gains.push(Gain {
+                subgraph: self.part.number,
                 index: self.index,
                 name: tensor.name.clone(),
                 option: "weight-clipping",
@@ -408,13 +469,14 @@ impl<'a> Rewriter<'a> {
         new
     }
 
-    /// The tensor into which an integer operator writes `output`.
-    fn result(&mut self, output: TensorId, width: Width) -> TensorId {
-        let encoding = self.params.get(output, width);
+    /// The tensor into which an operator writes `output` as integers.
+    fn result(&mut self, output: TensorId, encoding: Encoding) -> TensorId {
         let visible = self.float.outputs.contains(&output);
-        let output_type = self.recipe.output_type();
-        let as_it_is = output_type != IoType::U8 && Width::of_edge(output_type) == Some(width);
-        if visible && !as_it_is {
+        let as_it_is = || {
+            let edge = self.output_edge(output);
+            edge.is_some_and(|edge| !edge.is_unsigned && edge.encoding == encoding)
+        };
+        if visible && !as_it_is() {
             let inner = self.add(output, encoding);
             self.native.insert(output, (inner, encoding));
             inner
@@ -507,11 +569,17 @@ impl<'a> Rewriter<'a> {
     /// An operator that computes in float: operands that are integers now are dequantized.
     fn other(&mut self, mut node: Node) {
         for input in node.inputs.iter_mut().flatten() {
-            if let Some(&(native, _)) = self.native.get(input) {
-                *input = self.dequantized(native, *input);
-            }
+            *input = self.as_float(*input);
         }
         self.out.nodes.push(node);
+    }
+
+    /// The float form of `id`: itself, or the one that a DEQUANTIZE makes of its integers.
+    fn as_float(&mut self, id: TensorId) -> TensorId {
+        match self.native.get(&id) {
+            Some(&(native, _)) => self.dequantized(native, id),
+            None => id,
+        }
     }
 
     /// The float form of `inner`, which stands for `id`.
@@ -563,6 +631,16 @@ impl<'a> Rewriter<'a> {
 
     fn push(&mut self, op: impl Into<Op>, input: TensorId, output: TensorId) {
         self.out.nodes.push(Node::new(op, &[input], &[output]));
+    }
+}
+
+impl Edge {
+    /// An end between a subgraph and what runs it.
+    fn inner(end: Option<&Option<Encoding>>) -> Option<Self> {
+        end.copied().flatten().map(|encoding| Self {
+            encoding,
+            is_unsigned: false,
+        })
     }
 }
 

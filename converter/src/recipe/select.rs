@@ -1,30 +1,50 @@
 //! Which entries of a recipe fit which operators.
 
-use bantam_model::Subgraph;
+use bantam_model::{Model, Subgraph};
 
 use super::{Entry, Recipe, Settings};
 
 impl Recipe {
-    /// What becomes of each operator of `subgraph`, and a warning for each entry that fits none.
-    pub fn settings(&self, subgraph: &Subgraph) -> (Vec<Settings>, Vec<String>) {
+    /// What becomes of each operator of `subgraph`, which is the model's subgraph `number`.
+    pub fn settings(&self, number: usize, subgraph: &Subgraph) -> Vec<Settings> {
         let mut settings = vec![self.default_settings(); subgraph.nodes.len()];
-        let mut warnings = Vec::new();
-        for (at, entry) in self.ops.iter().enumerate() {
-            let selected = entry.selected(subgraph);
-            if !selected.contains(&true) {
-                warnings.push(format!("entry {at} of the recipe fits no operator"));
-            }
-            let settings = settings.iter_mut().zip(selected);
+        for entry in self.entries_for(number) {
+            let settings = settings.iter_mut().zip(entry.selected(subgraph));
             settings
                 .filter(|(_, selected)| *selected)
                 .for_each(|(settings, _)| entry.apply(settings));
         }
-        (settings, warnings)
+        settings
+    }
+
+    /// A warning for each entry that fits no operator of the subgraphs `numbers`.
+    pub(crate) fn idle(&self, model: &Model, numbers: &[usize]) -> Vec<String> {
+        let fits = |entry: &Entry| {
+            let mut numbers = numbers.iter().filter(|&&n| self.is_for(entry, n));
+            numbers.any(|&n| entry.selected(&model.subgraphs[n]).contains(&true))
+        };
+        let entries = self.ops.iter().enumerate();
+        entries
+            .filter(|(_, entry)| !fits(entry))
+            .map(|(at, _)| format!("entry {at} of the recipe fits no operator"))
+            .collect()
+    }
+
+    fn entries_for(&self, number: usize) -> impl Iterator<Item = &Entry> {
+        let entries = self.ops.iter();
+        entries.filter(move |entry| self.is_for(entry, number))
+    }
+
+    /// Whether `entry` is for operators of subgraph `number`.
+    fn is_for(&self, entry: &Entry, number: usize) -> bool {
+        // A place says nothing without its subgraph.
+        let of_place = entry.index.map(|_| self.subgraph);
+        entry.subgraph.or(of_place).is_none_or(|n| n == number)
     }
 }
 
 impl Entry {
-    /// For each operator of `subgraph`, whether all selectors fit it.
+    /// For each operator of `subgraph`, which it is for, whether all other selectors fit it.
     fn selected(&self, subgraph: &Subgraph) -> Vec<bool> {
         let downstream = self.after.as_deref().map(|name| downstream(subgraph, name));
         let nodes = subgraph.nodes.iter().enumerate();
@@ -81,8 +101,32 @@ mod tests {
 
     fn schemes(ops: &str) -> (Vec<Scheme>, usize) {
         let recipe = Recipe::from_toml(ops).unwrap();
-        let (settings, warnings) = recipe.settings(&chain());
+        let model = Model {
+            subgraphs: vec![chain(), chain()],
+            ..Model::default()
+        };
+        let settings = recipe.settings(0, &model.subgraphs[0]);
+        let warnings = recipe.idle(&model, &[0, 1]);
         (settings.iter().map(|s| s.scheme).collect(), warnings.len())
+    }
+
+    #[test]
+    fn a_place_is_one_in_the_subgraph_that_is_selected_or_entered() {
+        use Scheme::{Float, Int8};
+        let entries = "[[ops]]\nindex = 1\nmode = 'float'\n\
+                       [[ops]]\nsubgraph = 1\nindex = 0\nmode = 'float'\n\
+                       [[ops]]\nsubgraph = 2\nmode = 'float'";
+        let mut recipe = Recipe::from_toml(entries).unwrap();
+        let schemes = |recipe: &Recipe, number| -> Vec<Scheme> {
+            let settings = recipe.settings(number, &chain());
+            settings.iter().map(|s| s.scheme).collect()
+        };
+        assert_eq!(schemes(&recipe, 0), [Int8, Float]);
+        assert_eq!(schemes(&recipe, 1), [Float, Int8]);
+        assert_eq!(schemes(&recipe, 2), [Float, Float]);
+        recipe.subgraph = 1;
+        assert_eq!(schemes(&recipe, 0), [Int8, Int8]);
+        assert_eq!(schemes(&recipe, 1), [Float, Float]);
     }
 
     #[test]

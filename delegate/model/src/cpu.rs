@@ -2,11 +2,13 @@
 //! allocating. [`Staged`] runs one in which shapes depend on data as well.
 
 mod arena;
+mod control;
 mod kernel;
 mod plan;
 mod runner;
 mod staged;
 
+pub(crate) use control::Frame;
 pub use kernel::{Inputs, Kernel, Parts, Run};
 pub use plan::{Options, Plan};
 pub use runner::Runner;
@@ -15,7 +17,7 @@ pub use staged::Staged;
 use crate::ops::OpError;
 
 /// Why a model cannot be planned or run.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RunError {
     /// The graph itself is not sound.
@@ -43,6 +45,12 @@ pub enum RunError {
     /// The caller's data does not fit the model.
     #[error("{0}")]
     Data(String),
+    /// A loop does not end, or not soon enough; the outputs and variables are then unspecified.
+    #[error("the model runs its subgraphs more than {limit} times in one run")]
+    Endless {
+        /// How often it may.
+        limit: u64,
+    },
     /// The threads could not be started.
     #[error("cannot start threads: {0}")]
     Threads(String),

@@ -39,7 +39,7 @@ impl fmt::Display for TensorId {
 pub struct Model {
     /// Who made the file.
     pub description: Option<String>,
-    /// The first is the one that runs; others are bodies of control flow.
+    /// The first is the one that runs unless another is asked for; some run in operators of others.
     pub subgraphs: Vec<Subgraph>,
     /// Named data that no operator reads.
     pub metadata: Vec<Metadata>,

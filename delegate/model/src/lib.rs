@@ -8,7 +8,7 @@
 //! let plan = cpu::Plan::new(&model, &cpu::Options::default())?;
 //! let mut runner = cpu::Runner::new(Arc::new(plan))?;
 //! runner.input_mut(0).unwrap().fill(0);
-//! runner.run();
+//! runner.run()?;
 //! println!("{:?}", runner.output(0));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```

@@ -32,6 +32,7 @@ mod volume;
 mod weighted_sum;
 
 use std::fmt;
+use std::sync::Arc;
 
 pub use activation::Activation;
 pub use custom::Custom;
@@ -39,7 +40,7 @@ pub use padding::Padding;
 pub use pool_2d::Pool2d;
 pub use volume::Volume;
 
-use crate::cpu::Kernel;
+use crate::cpu::{Kernel, Plan, RunError};
 use crate::quant::{PerTensor, Quantization};
 use crate::schema::tfl;
 use crate::tensor::{Bytes, DType, Shape, element_count};
@@ -87,10 +88,25 @@ pub enum OpError {
     /// The operator is one that the CPU path does not run.
     #[error("operator {0} has no kernel on the CPU path")]
     NoKernel(String),
+    /// A subgraph that the operator runs does not fit it.
+    #[error("{0}")]
+    Body(String),
+    /// A subgraph that the operator runs cannot be planned.
+    #[error("subgraph {subgraph}")]
+    Subgraph {
+        /// Which.
+        subgraph: usize,
+        /// Why.
+        #[source]
+        source: Box<RunError>,
+    },
+    /// The variable is not in a state that the operator can work with.
+    #[error("{0}")]
+    Variable(String),
 }
 
 /// What an operator sees of one operand or result when it is prepared.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Value {
     /// The element type.
     pub dtype: DType,
@@ -169,8 +185,19 @@ impl Value {
     }
 }
 
+/// Memory that keeps its content between runs: a variable, or whether something was done.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct State {
+    /// Its place among the model's variables, which is what a handle holds.
+    pub number: i32,
+    /// Its bytes in the runner's state.
+    pub range: std::ops::Range<usize>,
+    /// Its shape.
+    pub shape: Shape,
+}
+
 /// The operands and results of one operator, and how it shall compute.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Signature {
     /// The operands; `None` for an optional one that is not given.
     pub inputs: Vec<Option<Value>>,
@@ -185,6 +212,10 @@ pub struct Signature {
     pub numerics: Numerics,
     /// The largest number of threads a kernel may use.
     pub threads: usize,
+    /// The subgraphs of [`Operator::bodies`], planned for these operands.
+    pub bodies: Vec<Arc<Plan>>,
+    /// What it keeps between runs, if [`Operator::memory`] says that it does.
+    pub state: Option<State>,
 }
 
 impl Signature {
@@ -236,6 +267,20 @@ impl Signature {
             });
         }
         Ok(input)
+    }
+
+    /// The subgraph at `index` of [`Operator::bodies`].
+    pub fn body(&self, index: usize) -> Result<&Arc<Plan>, OpError> {
+        self.bodies
+            .get(index)
+            .ok_or_else(|| OpError::Missing(format!("subgraph {index} of the operator")))
+    }
+
+    /// What the operator keeps between runs.
+    pub fn state(&self) -> Result<&State, OpError> {
+        self.state
+            .as_ref()
+            .ok_or_else(|| OpError::Missing("the variable".into()))
     }
 
     /// The error for an operand whose type has no kernel.
@@ -384,6 +429,46 @@ impl QuantRule {
     }
 }
 
+/// A subgraph that an operator runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Body {
+    /// Its number, as in the file.
+    pub subgraph: i32,
+    /// Its inputs are the operands from this one on.
+    pub first_operand: usize,
+    /// What its outputs are.
+    pub outputs: BodyOutputs,
+}
+
+/// What becomes of the outputs of a [`Body`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BodyOutputs {
+    /// They are the operator's results.
+    Results,
+    /// They are the inputs of the next round and, after the last one, the operator's results.
+    NextRound,
+    /// One boolean: whether there is another round.
+    Condition,
+}
+
+/// What an operator keeps between runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Memory<'a> {
+    /// It makes the handle of the variable of this name.
+    Handle {
+        /// The namespace.
+        container: &'a str,
+        /// The name in it.
+        name: &'a str,
+    },
+    /// It reads the variable whose handle is its first operand.
+    Read,
+    /// It writes its second operand into the variable whose handle is its first.
+    Write,
+    /// It remembers that this subgraph has run.
+    Once(i32),
+}
+
 /// What the CPU path and the converter need of an operator.
 pub trait Operator {
     /// The shapes of the results.
@@ -430,14 +515,65 @@ pub trait Operator {
         let _ = io;
         None
     }
+
+    /// The subgraphs that it runs.
+    fn bodies(&self) -> Vec<Body> {
+        Vec::new()
+    }
+
+    /// What it keeps between runs.
+    fn memory(&self) -> Option<Memory<'_>> {
+        None
+    }
 }
 
-/// How an operator's attributes stand in the file; reading and then writing loses nothing.
+/// How an operator's attributes stand in the file's first union of options; reading and then
+/// writing loses nothing.
 pub trait Attributes: Sized {
     /// From the options in the file.
     fn read(options: &tfl::BuiltinOptionsT) -> Result<Self, OpError>;
     /// The options for the file.
     fn write(&self) -> tfl::BuiltinOptionsT;
+}
+
+/// The same for an operator whose options are in the second union.
+pub trait Attributes2: Sized {
+    /// From the options in the file.
+    fn read(options: &tfl::BuiltinOptions2T) -> Result<Self, OpError>;
+    /// The options for the file.
+    fn write(&self) -> tfl::BuiltinOptions2T;
+}
+
+/// The options of both unions: [`Attributes`] or [`Attributes2`] with nothing in the other.
+trait Options: Sized {
+    fn from_file(
+        first: &tfl::BuiltinOptionsT,
+        second: &tfl::BuiltinOptions2T,
+    ) -> Result<Self, OpError>;
+    fn to_file(&self) -> (tfl::BuiltinOptionsT, tfl::BuiltinOptions2T);
+}
+
+impl<T: Attributes> Options for T {
+    fn from_file(first: &tfl::BuiltinOptionsT, _: &tfl::BuiltinOptions2T) -> Result<Self, OpError> {
+        Self::read(first)
+    }
+
+    fn to_file(&self) -> (tfl::BuiltinOptionsT, tfl::BuiltinOptions2T) {
+        (self.write(), tfl::BuiltinOptions2T::NONE)
+    }
+}
+
+impl Options for StablehloComposite {
+    fn from_file(
+        _: &tfl::BuiltinOptionsT,
+        second: &tfl::BuiltinOptions2T,
+    ) -> Result<Self, OpError> {
+        Self::read(second)
+    }
+
+    fn to_file(&self) -> (tfl::BuiltinOptionsT, tfl::BuiltinOptions2T) {
+        (tfl::BuiltinOptionsT::NONE, self.write())
+    }
 }
 
 /// A builtin operator that is kept as it was read, byte for byte of meaning.
@@ -493,7 +629,7 @@ macro_rules! operators {
                 options_2: tfl::BuiltinOptions2T,
             ) -> Result<Self, OpError> {
                 match code {
-                    $(tfl::BuiltinOperator::$code => Ok(Self::$name($name::read(&options)?)),)*
+                    $(tfl::BuiltinOperator::$code => Ok(Self::$name($name::from_file(&options, &options_2)?)),)*
                     _ => Ok(Self::Opaque(Box::new(Opaque { code, version, options, options_2 }))),
                 }
             }
@@ -510,7 +646,7 @@ macro_rules! operators {
             /// Its options for the file.
             pub(crate) fn options(&self) -> (tfl::BuiltinOptionsT, tfl::BuiltinOptions2T) {
                 match self {
-                    $(Self::$name(op) => (op.write(), tfl::BuiltinOptions2T::NONE),)*
+                    $(Self::$name(op) => op.to_file(),)*
                     Self::Opaque(op) => (op.options.clone(), op.options_2.clone()),
                     Self::Custom(_) => (tfl::BuiltinOptionsT::NONE, tfl::BuiltinOptions2T::NONE),
                 }
@@ -523,6 +659,11 @@ macro_rules! operators {
                     Self::Custom(op) if op.is_known() => Ok(&**op),
                     _ => Err(OpError::NoKernel(self.to_string())),
                 }
+            }
+
+            /// The subgraphs that it runs.
+            pub fn bodies(&self) -> Vec<Body> {
+                self.operator().map_or(Vec::new(), |operator| operator.bodies())
             }
         }
 
@@ -601,6 +742,7 @@ operators! {
     add_n::AddN = ADD_N;
     arg_max::ArgMax = ARG_MAX;
     arg_min::ArgMin = ARG_MIN;
+    assign_variable::AssignVariable = ASSIGN_VARIABLE;
     average_pool_2d::AveragePool2d = AVERAGE_POOL_2D;
     batch_matmul::BatchMatmul = BATCH_MATMUL;
     batch_to_space_nd::BatchToSpaceNd = BATCH_TO_SPACE_ND;
@@ -609,6 +751,8 @@ operators! {
     bitcast::Bitcast = BITCAST;
     broadcast_args::BroadcastArgs = BROADCAST_ARGS;
     broadcast_to::BroadcastTo = BROADCAST_TO;
+    call::Call = CALL;
+    call_once::CallOnce = CALL_ONCE;
     cast::Cast = CAST;
     ceil::Ceil = CEIL;
     concatenation::Concatenation = CONCATENATION;
@@ -638,6 +782,7 @@ operators! {
     greater::Greater = GREATER;
     greater_equal::GreaterEqual = GREATER_EQUAL;
     hard_swish::HardSwish = HARD_SWISH;
+    r#if::If = IF;
     l2_normalization::L2Normalization = L2_NORMALIZATION;
     leaky_relu::LeakyRelu = LEAKY_RELU;
     less::Less = LESS;
@@ -671,6 +816,7 @@ operators! {
     quantize::Quantize = QUANTIZE;
     range::Range = RANGE;
     rank::Rank = RANK;
+    read_variable::ReadVariable = READ_VARIABLE;
     reduce_all::ReduceAll = REDUCE_ALL;
     reduce_any::ReduceAny = REDUCE_ANY;
     reduce_max::ReduceMax = REDUCE_MAX;
@@ -706,6 +852,7 @@ operators! {
     square::Square = SQUARE;
     squared_difference::SquaredDifference = SQUARED_DIFFERENCE;
     squeeze::Squeeze = SQUEEZE;
+    stablehlo_composite::StablehloComposite = STABLEHLO_COMPOSITE;
     strided_slice::StridedSlice = STRIDED_SLICE;
     sub::Sub = SUB;
     sum::Sum = SUM;
@@ -719,6 +866,8 @@ operators! {
     unidirectional_sequence_rnn::UnidirectionalSequenceRnn = UNIDIRECTIONAL_SEQUENCE_RNN;
     unique::Unique = UNIQUE;
     unpack::Unpack = UNPACK;
+    var_handle::VarHandle = VAR_HANDLE;
     where_nonzero::Where = WHERE;
+    r#while::While = WHILE;
     zeros_like::ZerosLike = ZEROS_LIKE;
 }

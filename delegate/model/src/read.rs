@@ -416,6 +416,47 @@ fn signature(
 mod tests {
     use super::*;
 
+    /// A file of two subgraphs with one tensor each, of the same buffer, whose bytes lie at `offset`.
+    fn behind(offset: u64, bytes: &[u8]) -> Vec<u8> {
+        let tensor = tfl::TensorT {
+            shape: Some(vec![bytes.len() as i32]),
+            type_: tfl::TensorType::UINT8,
+            buffer: 1,
+            ..tfl::TensorT::default()
+        };
+        let subgraph = tfl::SubGraphT {
+            tensors: Some(vec![tensor]),
+            ..tfl::SubGraphT::default()
+        };
+        let buffer = tfl::BufferT {
+            offset,
+            size: bytes.len() as u64,
+            ..tfl::BufferT::default()
+        };
+        let model = tfl::ModelT {
+            version: 3,
+            subgraphs: Some(vec![subgraph.clone(), subgraph]),
+            buffers: Some(vec![tfl::BufferT::default(), buffer]),
+            ..tfl::ModelT::default()
+        };
+        let mut fbb = flatbuffers::FlatBufferBuilder::new();
+        let root = model.pack(&mut fbb);
+        tfl::finish_model_buffer(&mut fbb, root);
+        [fbb.finished_data(), bytes].concat()
+    }
+
+    #[test]
+    fn all_subgraphs_reach_buffers_behind_the_flatbuffer() {
+        let bytes = [1, 2, 3, 4, 5];
+        let end = behind(2, &bytes).len() - bytes.len();
+        let model = Model::read(behind(end as u64, &bytes).into()).unwrap();
+        for subgraph in &model.subgraphs {
+            assert_eq!(subgraph.tensors[0].data.as_deref(), Some(&bytes[..]));
+        }
+        assert_eq!(Model::read(model.to_bytes().into()).unwrap(), model);
+        assert!(Model::read(behind(end as u64 + 1, &bytes).into()).is_err());
+    }
+
     #[test]
     fn refuses_what_is_no_model() {
         assert!(matches!(

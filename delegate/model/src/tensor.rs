@@ -43,7 +43,7 @@ macro_rules! dtypes {
                 }
             }
 
-            /// The size of one element in bytes; `None` for strings, handles and types
+            /// The size of one element in bytes; `None` for strings, lists and types
             /// that pack several elements into a byte.
             pub fn size(self) -> Option<usize> {
                 match self {
@@ -99,8 +99,8 @@ dtypes! {
     Complex128 = COMPLEX128, "complex128", Some(16);
     /// Byte strings with a table of offsets.
     String = STRING, "string", None;
-    /// A handle to a variable or table.
-    Resource = RESOURCE, "resource", None;
+    /// A handle to a variable or table: its number, as int32.
+    Resource = RESOURCE, "resource", Some(4);
     /// A handle to a list.
     Variant = VARIANT, "variant", None;
 }
@@ -167,7 +167,7 @@ impl From<Vec<u8>> for Bytes {
 
 impl PartialEq for Bytes {
     fn eq(&self, other: &Self) -> bool {
-        **self == **other
+        std::ptr::eq(&**self, &**other) || **self == **other
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytemuck::{AnyBitPattern, NoUninit};
 
-use crate::cpu::{Options, Plan, Runner};
+use crate::cpu::{Options, Plan, RunError, Runner};
 use crate::graph::{Model, Node, Subgraph, TensorId};
 use crate::ops::{Numerics, Op, Signature, Value};
 use crate::quant::{PerTensor, Quantization};
@@ -117,12 +117,11 @@ pub(crate) fn signature(inputs: &[Case], outputs: &[Case]) -> Signature {
             .map(|i| (!i.is_absent).then(|| i.value()))
             .collect(),
         outputs: outputs.iter().map(Case::value).collect(),
-        intermediates: Vec::new(),
         variables: (0..inputs.len())
             .filter(|&i| inputs[i].is_variable)
             .collect(),
-        numerics: Numerics::default(),
         threads: 1,
+        ..Signature::default()
     }
 }
 
@@ -168,7 +167,7 @@ pub(crate) fn eval_with(
             .set_input(index, &case.bytes)
             .expect("the input fits");
     }
-    runner.run();
+    runner.run().expect("the run ends");
     let result = |(index, (id, case)): (usize, (&TensorId, &Case))| Case {
         shape: runner.plan().value(*id).shape.clone(),
         bytes: runner.output(index).to_vec(),
@@ -185,4 +184,53 @@ pub(crate) fn eval_with(
 /// The same for an operator with one result, in the default numerics.
 pub(crate) fn eval(op: impl Into<Op>, inputs: &[Case], output: Case) -> Case {
     eval_with(Numerics::default(), op, inputs, &[output]).remove(0)
+}
+
+/// A subgraph of `tensors`; the nodes are operators with the numbers of operands and results.
+pub(crate) fn subgraph(
+    tensors: Vec<Tensor>,
+    inputs: &[u32],
+    outputs: &[u32],
+    nodes: Vec<(Op, &[u32], &[u32])>,
+) -> Subgraph {
+    let ids = |numbers: &[u32]| numbers.iter().map(|&n| TensorId(n)).collect::<Vec<_>>();
+    let node = |(op, inputs, outputs): (Op, &[u32], &[u32])| {
+        let (inputs, outputs) = (ids(inputs), ids(outputs));
+        Node::new(op, &inputs, &outputs)
+    };
+    Subgraph {
+        tensors,
+        inputs: ids(inputs),
+        outputs: ids(outputs),
+        nodes: nodes.into_iter().map(node).collect(),
+        ..Subgraph::default()
+    }
+}
+
+/// A tensor without a name.
+pub(crate) fn tensor(dtype: DType, shape: impl Into<Shape>) -> Tensor {
+    Tensor::new("", dtype, shape)
+}
+
+/// The plan of a model of `subgraphs`.
+pub(crate) fn plan(subgraphs: Vec<Subgraph>, options: &Options) -> Result<Plan, RunError> {
+    let model = Model {
+        subgraphs,
+        ..Model::default()
+    };
+    Plan::new(&model, options)
+}
+
+/// A runner of a model of `subgraphs`.
+pub(crate) fn runner(subgraphs: Vec<Subgraph>) -> Runner {
+    let plan = plan(subgraphs, &Options::default()).expect("the model plans");
+    Runner::new(Arc::new(plan)).expect("memory")
+}
+
+/// An error and what caused it.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(source) => format!("{error}: {}", chain(source)),
+        None => error.to_string(),
+    }
 }

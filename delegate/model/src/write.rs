@@ -9,7 +9,7 @@ use std::path::Path;
 use flatbuffers::{FlatBufferBuilder, Push, PushAlignment, WIPOffset};
 
 use crate::graph::{Model, Node, SignatureDef, Subgraph, TensorId};
-use crate::ops::{Numerics, Op, Signature, Value};
+use crate::ops::{Op, Signature, Value};
 use crate::quant::Quantization;
 use crate::schema::tfl;
 use crate::tensor::{Bytes, Tensor};
@@ -264,9 +264,8 @@ pub fn version(subgraph: &Subgraph, node: &Node) -> i32 {
                 inputs: node.inputs.iter().map(|i| i.map(value)).collect(),
                 outputs: node.outputs.iter().copied().map(value).collect(),
                 intermediates: node.intermediates.iter().copied().map(value).collect(),
-                variables: Vec::new(),
-                numerics: Numerics::default(),
                 threads: 1,
+                ..Signature::default()
             })
         }),
     }

@@ -2,9 +2,11 @@
 
 use std::fmt;
 use std::ops::Range;
+use std::time::Instant;
 
 use bytemuck::{AnyBitPattern, NoUninit};
 
+use super::plan::{Plan, Step};
 use crate::tensor::Bytes;
 
 /// A prepared operator: everything is resolved, running it allocates nothing and cannot fail.
@@ -81,8 +83,76 @@ pub struct Run<'a> {
     pub(crate) places: &'a [Place],
     pub(crate) inputs: &'a [Option<usize>],
     pub(crate) outputs: &'a [usize],
+    pub(crate) shared: Shared<'a>,
     /// The largest number of threads the kernel may use; it runs inside a pool of as many.
     pub threads: usize,
+}
+
+/// What all steps of a run share, those of bodies too.
+pub(crate) struct Shared<'a> {
+    /// The variables.
+    pub state: &'a mut [u8],
+    pub budget: &'a mut Budget,
+    pub observer: Option<&'a mut Observer<'a>>,
+}
+
+/// Is told what happens in a run.
+pub(crate) type Observer<'a> = dyn FnMut(&Event<'_>) + Send + 'a;
+
+/// What happens in a run.
+pub(crate) enum Event<'a> {
+    /// A body has its inputs and is about to run.
+    Entered { plan: &'a Plan, arena: &'a [u8] },
+    /// A step has run.
+    Ran {
+        plan: &'a Plan,
+        step: &'a Step,
+        arena: &'a [u8],
+        start: Instant,
+    },
+}
+
+/// How often a run may still run a subgraph.
+#[derive(Debug)]
+pub(crate) struct Budget {
+    calls: u64,
+    exhausted: bool,
+}
+
+impl Budget {
+    pub fn new(calls: u64) -> Self {
+        Self {
+            calls,
+            exhausted: false,
+        }
+    }
+
+    /// Takes one call; `false` if there is none.
+    pub fn spend(&mut self) -> bool {
+        match self.calls.checked_sub(1) {
+            Some(calls) => self.calls = calls,
+            None => self.exhausted = true,
+        }
+        !self.exhausted
+    }
+
+    /// Whether a call was refused.
+    pub fn is_exhausted(&self) -> bool {
+        self.exhausted
+    }
+}
+
+impl Shared<'_> {
+    pub fn reborrow(&mut self) -> Shared<'_> {
+        Shared {
+            state: self.state,
+            budget: self.budget,
+            observer: match &mut self.observer {
+                Some(observer) => Some(&mut **observer),
+                None => None,
+            },
+        }
+    }
 }
 
 /// One result to write, with all operands to read.
@@ -127,6 +197,51 @@ impl Run<'_> {
             output: bytemuck::cast_slice_mut(output),
             scratch: self.scratch,
         }
+    }
+}
+
+/// What operators use that run subgraphs or keep a state.
+impl Run<'_> {
+    /// Whether the operand `index`, a boolean, is true.
+    pub(crate) fn flag(&mut self, index: usize) -> bool {
+        let inputs = self.parts::<u8>(usize::MAX).inputs;
+        inputs.bytes(index).first().is_some_and(|&b| b != 0)
+    }
+
+    /// Copies each operand into the result of the same number.
+    pub(crate) fn copy_operands(&mut self) {
+        for index in 0..self.outputs.len() {
+            let parts = self.parts::<u8>(index);
+            // A result whose value is known has no memory here.
+            if !parts.output.is_empty() {
+                parts.output.copy_from_slice(parts.inputs.bytes(index));
+            }
+        }
+    }
+
+    /// The bytes in `range` of what outlives the run.
+    pub(crate) fn state(&mut self, range: &Range<usize>) -> &mut [u8] {
+        &mut self.shared.state[range.clone()]
+    }
+
+    /// Copies bytes that outlive the run into the result.
+    pub(crate) fn read_state(&mut self, range: &Range<usize>) {
+        if let Some(Place::Arena(to)) = self.outputs.first().map(|&i| &self.places[i]) {
+            self.arena[to.clone()].copy_from_slice(&self.shared.state[range.clone()]);
+        }
+    }
+
+    /// Copies operand `index` where it outlives the run.
+    pub(crate) fn write_state(&mut self, range: &Range<usize>, index: usize) {
+        let from = match self.inputs.get(index).copied().flatten() {
+            Some(operand) => &self.places[operand],
+            None => &Place::Absent,
+        };
+        self.shared.state[range.clone()].copy_from_slice(match from {
+            Place::Arena(from) => &self.arena[from.clone()],
+            Place::Constant(bytes) => bytes,
+            Place::Absent => &[],
+        });
     }
 }
 

@@ -2,10 +2,13 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
+use std::sync::Arc;
+use std::time::Instant;
 
 use super::RunError;
 use super::arena::{self, ALIGNMENT, AlignedBytes, Request};
-use super::kernel::{Kernel, Place, Run};
+use super::control::Context;
+use super::kernel::{Budget, Event, Kernel, Place, Run, Shared};
 use crate::graph::{Model, Node, Subgraph, TensorId};
 use crate::ops::{Numerics, Signature, Value};
 use crate::tensor::{Bytes, DType, Shape, Tensor};
@@ -19,8 +22,14 @@ pub struct Options {
     pub threads: usize,
     /// New shapes for the model's inputs, in order; `None` keeps the file's.
     pub input_shapes: Vec<Option<Shape>>,
+    /// The subgraph to run; [`SignatureDef`](crate::SignatureDef)s name those that are made for it.
+    pub subgraph: usize,
     /// The most bytes that tensors may take.
     pub memory_limit: usize,
+    /// How often one run may run subgraphs: rounds of loops (each counts its condition and its
+    /// body), branches and compositions. What exceeds it ends with [`RunError::Endless`]. The
+    /// default, 100 million, is some seconds of the smallest bodies.
+    pub call_limit: u64,
     /// Keep every tensor until the end of a run, so that each can be looked at.
     pub keep_all: bool,
     /// Let float kernels write their intermediates, so that each can be looked at.
@@ -33,7 +42,9 @@ impl Default for Options {
             numerics: Numerics::default(),
             threads: 1,
             input_shapes: Vec::new(),
+            subgraph: 0,
             memory_limit: 4 << 30,
+            call_limit: 100_000_000,
             keep_all: false,
             observe_intermediates: false,
         }
@@ -49,6 +60,8 @@ pub(crate) struct Step {
     pub inputs: Vec<Option<usize>>,
     /// Its results, then the variables it may change, then the intermediates it writes.
     pub outputs: Vec<usize>,
+    /// The subgraphs that it runs.
+    pub bodies: Vec<Arc<Plan>>,
 }
 
 /// A tensor that keeps its value between runs.
@@ -72,19 +85,49 @@ pub struct Plan {
     pub(crate) outputs: Vec<TensorId>,
     pub(crate) arena_len: usize,
     pub(crate) scratch_len: usize,
+    /// Bytes that keep their content between runs.
+    pub(crate) state_len: usize,
     /// Bytes of results that were computed beforehand.
     pub(crate) constants_len: usize,
     pub(crate) threads: usize,
+    pub(crate) call_limit: u64,
+    pub(crate) subgraph: usize,
 }
 
 impl Plan {
-    /// Plans the first subgraph of `model`.
+    /// Plans a subgraph of `model`, the first if the options do not say another, and those that
+    /// it runs.
     pub fn new(model: &Model, options: &Options) -> Result<Self, RunError> {
-        let subgraph = model
-            .subgraphs
-            .first()
-            .ok_or_else(|| RunError::Graph("the model has no subgraph".into()))?;
-        Planner::new(subgraph, options)?.plan()
+        let mut context = Context::new(model, options);
+        let mut planner = Planner::new(options.subgraph, options, &mut context)?;
+        planner.resize_inputs()?;
+        let plan = planner.plan()?;
+        Ok(Self {
+            state_len: context.state_len,
+            ..plan
+        })
+    }
+
+    /// The number of the subgraph that this is a plan of.
+    pub fn subgraph(&self) -> usize {
+        self.subgraph
+    }
+
+    /// The plans of all subgraphs that operators run, directly or in other subgraphs; one subgraph
+    /// has several where its operands differ in type or shape.
+    pub fn bodies(&self) -> Vec<&Self> {
+        let mut bodies = Vec::new();
+        self.collect_bodies(&mut bodies);
+        bodies
+    }
+
+    fn collect_bodies<'a>(&'a self, bodies: &mut Vec<&'a Self>) {
+        for body in self.steps.iter().flat_map(|step| &step.bodies) {
+            if !bodies.iter().any(|&known| std::ptr::eq(known, &**body)) {
+                bodies.push(body);
+                body.collect_bodies(bodies);
+            }
+        }
     }
 
     /// The type, shape and quantization of `tensor`, with the shape it has in this plan.
@@ -107,15 +150,45 @@ impl Plan {
         self.arena_len + self.scratch_len
     }
 
+    /// Runs all steps in order, until the run has no calls left.
+    pub(super) fn execute(&self, arena: &mut [u8], scratch: &mut [u8], shared: &mut Shared<'_>) {
+        for step in &self.steps {
+            let start = shared.observer.is_some().then(Instant::now);
+            step.kernel.run(&mut Run {
+                arena,
+                scratch,
+                places: &self.places,
+                inputs: &step.inputs,
+                outputs: &step.outputs,
+                shared: shared.reborrow(),
+                threads: self.threads,
+            });
+            if shared.budget.is_exhausted() {
+                return;
+            }
+            if let (Some(observe), Some(start)) = (&mut shared.observer, start) {
+                observe(&Event::Ran {
+                    plan: self,
+                    step,
+                    arena,
+                    start,
+                });
+            }
+        }
+    }
+
     /// The operators that run, by their place in the subgraph; the others are constants.
     pub fn nodes(&self) -> impl Iterator<Item = usize> + '_ {
         self.steps.iter().map(|step| step.node)
     }
 }
 
-struct Planner<'a> {
-    subgraph: &'a Subgraph,
+/// Plans one subgraph.
+pub(super) struct Planner<'a, 'm> {
+    number: usize,
+    subgraph: &'m Subgraph,
     options: &'a Options,
+    context: &'a mut Context<'m>,
     values: Vec<Value>,
     /// Whether the value is there when the next operator runs.
     known: Vec<bool>,
@@ -130,19 +203,32 @@ struct Planner<'a> {
     starts: HashMap<usize, Bytes>,
 }
 
-impl<'a> Planner<'a> {
-    fn new(subgraph: &'a Subgraph, options: &'a Options) -> Result<Self, RunError> {
+impl<'a, 'm> Planner<'a, 'm> {
+    pub fn new(
+        number: usize,
+        options: &'a Options,
+        context: &'a mut Context<'m>,
+    ) -> Result<Self, RunError> {
+        let subgraphs = &context.model.subgraphs;
+        let subgraph = subgraphs.get(number).ok_or_else(|| {
+            RunError::Graph(match subgraphs.len() {
+                0 => "the model has no subgraph".into(),
+                count => format!("the model has {count} subgraphs and none of number {number}"),
+            })
+        })?;
         let values: Vec<Value> = subgraph.tensors.iter().map(value).collect();
         let mut readers = vec![0; values.len()];
         let inputs = subgraph.nodes.iter().flat_map(|node| node.inputs.iter());
         for input in inputs.flatten() {
             readers[input.index()] += 1;
         }
-        let mut planner = Self {
+        Ok(Self {
+            number,
             readers,
             is_spare: vec![false; values.len()],
             subgraph,
             options,
+            context,
             values,
             known: subgraph
                 .tensors
@@ -152,9 +238,44 @@ impl<'a> Planner<'a> {
             steps: Vec::new(),
             constants_len: 0,
             starts: HashMap::new(),
-        };
-        planner.resize_inputs()?;
-        Ok(planner)
+        })
+    }
+
+    /// Gives the inputs the shapes of an operator's `operands`, and their values where those are
+    /// known.
+    pub fn bind(&mut self, operands: &[Value]) -> Result<(), RunError> {
+        if let Some(variable) = self.subgraph.tensors.iter().find(|t| t.is_variable) {
+            return Err(RunError::Graph(format!(
+                "tensor {:?} keeps its value between runs, which a subgraph that an operator runs has no memory for",
+                variable.name
+            )));
+        }
+        let inputs = &self.subgraph.inputs;
+        if operands.len() != inputs.len() {
+            return Err(RunError::Graph(format!(
+                "it has {} inputs and is given {} operands",
+                inputs.len(),
+                operands.len()
+            )));
+        }
+        for (index, (&input, operand)) in inputs.iter().zip(operands).enumerate() {
+            let value = &mut self.values[input.index()];
+            if value.dtype != operand.dtype {
+                return Err(RunError::Graph(format!(
+                    "input {index} is {} and the operand {}",
+                    value.dtype, operand.dtype
+                )));
+            }
+            if self.known[input.index()] {
+                return Err(RunError::Graph(format!(
+                    "input {index} is a constant, or an input twice"
+                )));
+            }
+            value.shape.clone_from(&operand.shape);
+            value.data.clone_from(&operand.data);
+            self.known[input.index()] = true;
+        }
+        Ok(())
     }
 
     fn resize_inputs(&mut self) -> Result<(), RunError> {
@@ -182,7 +303,7 @@ impl<'a> Planner<'a> {
         Ok(())
     }
 
-    fn plan(mut self) -> Result<Plan, RunError> {
+    pub fn plan(mut self) -> Result<Plan, RunError> {
         for index in 0..self.subgraph.nodes.len() {
             self.step(index)?;
         }
@@ -218,8 +339,11 @@ impl<'a> Planner<'a> {
             outputs: self.subgraph.outputs.clone(),
             arena_len,
             scratch_len,
+            state_len: 0,
             constants_len: self.constants_len,
             threads: self.options.threads.max(1),
+            call_limit: self.options.call_limit,
+            subgraph: self.number,
         })
     }
 
@@ -252,6 +376,7 @@ impl<'a> Planner<'a> {
             }
         }
         let mut io = self.signature(node);
+        self.context.resolve(operator, node, &mut io).map_err(at)?;
         let shapes = operator.infer_shapes(&io).map_err(at)?;
         if shapes.len() != node.outputs.len() {
             return Err(RunError::Graph(format!(
@@ -292,6 +417,7 @@ impl<'a> Planner<'a> {
                     limit: self.options.memory_limit,
                 });
             }
+            value.data = io.outputs[slot].data.take();
             io.outputs[slot].shape.clone_from(&shape);
             value.shape = shape;
             self.known[output.index()] = true;
@@ -319,10 +445,12 @@ impl<'a> Planner<'a> {
             self.keep_start(start);
             return Ok(());
         }
-        if node
-            .outputs
-            .iter()
-            .all(|output| self.values[output.index()].is_empty())
+        let has_effects = io.state.is_some() || !io.bodies.is_empty();
+        if !has_effects
+            && node
+                .outputs
+                .iter()
+                .all(|output| self.values[output.index()].is_empty())
         {
             return Ok(());
         }
@@ -336,8 +464,9 @@ impl<'a> Planner<'a> {
                 .map(|o| o.index())
                 .chain(changed)
                 .collect(),
+            bodies: io.bodies,
         };
-        if constant && !node.outputs.is_empty() {
+        if constant && !has_effects && !node.outputs.is_empty() {
             self.compute(&step)?;
             self.keep_start(start);
         } else {
@@ -406,6 +535,7 @@ impl<'a> Planner<'a> {
                 .collect(),
             numerics: self.options.numerics,
             threads: self.options.threads.max(1),
+            ..Signature::default()
         }
     }
 
@@ -433,6 +563,11 @@ impl<'a> Planner<'a> {
             places: &places,
             inputs: &step.inputs,
             outputs: &step.outputs,
+            shared: Shared {
+                state: &mut [],
+                budget: &mut Budget::new(0),
+                observer: None,
+            },
             threads: 1,
         });
         let arena = Bytes::new(arena);
@@ -514,8 +649,18 @@ impl<'a> Planner<'a> {
             let (first, last) = live[tensor].unwrap_or((from, to));
             live[tensor] = Some((first.min(from), last.max(to)));
         };
+        let unused = |input: TensorId| {
+            let reads = |step: &Step| {
+                let mut slots = step.inputs.iter().enumerate();
+                slots.any(|(slot, &i)| i == Some(input.index()) && step.kernel.reads(slot))
+            };
+            !self.subgraph.outputs.contains(&input) && !self.steps.iter().any(reads)
+        };
         for &input in &self.subgraph.inputs {
-            need(input.index(), 0, end);
+            // Nobody looks at an input of a body that the body does not use.
+            if !(self.context.is_body() && unused(input)) {
+                need(input.index(), 0, end);
+            }
         }
         for (index, step) in self.steps.iter().enumerate() {
             for (slot, &input) in step.inputs.iter().enumerate() {
@@ -626,7 +771,7 @@ mod tests {
         runner
             .set_input(0, bytemuck::cast_slice(&[3.0f32, 5.0]))
             .unwrap();
-        runner.run();
+        runner.run().unwrap();
         let output = runner.output(0).chunks_exact(4);
         let output = output.map(bytemuck::pod_read_unaligned).collect();
         (plan, output)

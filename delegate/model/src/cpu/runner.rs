@@ -1,14 +1,14 @@
 //! The memory of one run, and the run itself.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rayon::ThreadPool;
 
 use super::RunError;
 use super::arena::AlignedBytes;
-use super::kernel::{Place, Run};
-use super::plan::{Plan, Step};
+use super::kernel::{Budget, Event, Observer, Place, Shared};
+use super::plan::Plan;
 use crate::graph::TensorId;
 
 /// Runs a [`Plan`], again and again, in the same memory. Runners that share a plan can run at
@@ -17,6 +17,8 @@ pub struct Runner {
     plan: Arc<Plan>,
     arena: AlignedBytes,
     scratch: AlignedBytes,
+    /// What keeps its content between runs.
+    state: AlignedBytes,
     pool: Option<Arc<ThreadPool>>,
 }
 
@@ -49,6 +51,7 @@ impl Runner {
         let mut runner = Self {
             arena: AlignedBytes::zeroed(plan.arena_len).ok_or_else(memory)?,
             scratch: AlignedBytes::zeroed(plan.scratch_len).ok_or_else(memory)?,
+            state: AlignedBytes::zeroed(plan.state_len).ok_or_else(memory)?,
             plan,
             pool,
         };
@@ -104,8 +107,9 @@ impl Runner {
             .map_or(&[], |&output| self.tensor(output))
     }
 
-    /// Puts the variables back to their state before the first run.
+    /// Forgets what earlier runs left in variables: the next one starts as the first did.
     pub fn reset_variables(&mut self) {
+        self.state.as_mut_slice().fill(0);
         for variable in &self.plan.variables {
             if let Place::Arena(range) = &self.plan.places[variable.tensor] {
                 let place = &mut self.arena.as_mut_slice()[range.clone()];
@@ -118,53 +122,88 @@ impl Runner {
     }
 
     /// Runs every operator once. Allocates nothing.
-    pub fn run(&mut self) {
-        self.walk(|_, _, _| {});
+    ///
+    /// # Errors
+    ///
+    /// [`RunError::Endless`], where a loop takes more rounds than the plan's options allow. No
+    /// other: what could fail has been checked by the plan.
+    pub fn run(&mut self) -> Result<(), RunError> {
+        self.walk(None)
     }
 
-    /// The same, calling `observe` with each result, changed variable and intermediate as soon as
-    /// it is computed.
-    pub fn run_observed(&mut self, mut observe: impl FnMut(TensorId, &[u8]) + Send) {
-        let plan = Arc::clone(&self.plan);
-        self.walk(|step, arena, _| {
-            for &output in &step.outputs {
-                if let Place::Arena(range) = &plan.places[output] {
-                    observe(TensorId(output as u32), &arena[range.clone()]);
-                }
+    /// The same, calling `observe` with a subgraph, a tensor of it and its bytes, for each result,
+    /// changed variable and intermediate as soon as it is computed, and for the inputs of each subgraph that an operator runs.
+    pub fn run_observed(
+        &mut self,
+        mut observe: impl FnMut(usize, TensorId, &[u8]) + Send,
+    ) -> Result<(), RunError> {
+        let mut seen = |plan: &Plan, tensor: usize, arena: &[u8]| {
+            if let Place::Arena(range) = &plan.places[tensor] {
+                observe(
+                    plan.subgraph,
+                    TensorId(tensor as u32),
+                    &arena[range.clone()],
+                );
             }
-        });
+        };
+        self.walk(Some(&mut |event: &Event<'_>| match event {
+            Event::Entered { plan, arena } => {
+                let inputs = plan.inputs.iter().map(|input| input.index());
+                inputs.for_each(|input| seen(plan, input, arena));
+            }
+            Event::Ran {
+                plan, step, arena, ..
+            } => {
+                let outputs = step.outputs.iter();
+                outputs.for_each(|&output| seen(plan, output, arena));
+            }
+        }))
     }
 
-    /// The same, calling `observe` with each operator's place in the subgraph and its time.
-    pub fn run_timed(&mut self, mut observe: impl FnMut(usize, Duration) + Send) {
-        self.walk(|step, _, start| observe(step.node, start.elapsed()));
+    /// The same, calling `observe` with a subgraph, an operator's place in it, and its time. That of
+    /// an operator that runs subgraphs includes that of their operators, which come before it.
+    pub fn run_timed(
+        &mut self,
+        mut observe: impl FnMut(usize, usize, Duration) + Send,
+    ) -> Result<(), RunError> {
+        self.walk(Some(&mut |event: &Event<'_>| {
+            if let Event::Ran {
+                plan, step, start, ..
+            } = event
+            {
+                observe(plan.subgraph, step.node, start.elapsed());
+            }
+        }))
     }
 
-    /// Runs the steps in order, calling `after` with each, the arena, and when it started.
-    fn walk(&mut self, mut after: impl FnMut(&Step, &[u8], Instant) + Send) {
+    /// Runs the steps in order and tells `observer` about it.
+    fn walk(&mut self, observer: Option<&mut Observer<'_>>) -> Result<(), RunError> {
         let Self {
             plan,
             arena,
             scratch,
+            state,
             pool,
         } = self;
-        let mut steps = || {
-            for step in &plan.steps {
-                let start = Instant::now();
-                step.kernel.run(&mut Run {
-                    arena: arena.as_mut_slice(),
-                    scratch: scratch.as_mut_slice(),
-                    places: &plan.places,
-                    inputs: &step.inputs,
-                    outputs: &step.outputs,
-                    threads: plan.threads,
-                });
-                after(step, arena.as_ref(), start);
-            }
+        let mut budget = Budget::new(plan.call_limit);
+        let mut shared = Shared {
+            state: state.as_mut_slice(),
+            budget: &mut budget,
+            observer: match observer {
+                Some(observer) => Some(observer),
+                None => None,
+            },
         };
+        let mut steps = || plan.execute(arena.as_mut_slice(), scratch.as_mut_slice(), &mut shared);
         match pool {
             Some(pool) => pool.install(steps),
             None => steps(),
+        }
+        match budget.is_exhausted() {
+            true => Err(RunError::Endless {
+                limit: plan.call_limit,
+            }),
+            false => Ok(()),
         }
     }
 }
@@ -214,7 +253,7 @@ mod tests {
 
     fn next(runner: &mut Runner, x: f32) -> f32 {
         runner.set_input(0, &x.to_ne_bytes()).unwrap();
-        runner.run();
+        runner.run().unwrap();
         bytemuck::pod_read_unaligned(runner.output(0))
     }
 
@@ -268,7 +307,7 @@ mod tests {
         let shape = subgraph.add_tensor(Tensor::constant("", DType::I32, [2], shape));
         subgraph.nodes = vec![Node::new(reshape, &[state, shape], &[y])];
         let mut runner = Runner::new(plan(&model).unwrap()).unwrap();
-        runner.run();
+        runner.run().unwrap();
         assert_eq!(runner.output(0), [-3i8 as u8]);
     }
 }

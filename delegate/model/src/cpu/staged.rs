@@ -12,7 +12,7 @@ use std::time::Duration;
 use super::plan::{Options, Plan};
 use super::runner::Runner;
 use super::{OpError, RunError};
-use crate::graph::{Model, TensorId};
+use crate::graph::{Model, Subgraph, TensorId};
 use crate::ops::Value;
 use crate::tensor::Bytes;
 
@@ -40,7 +40,7 @@ struct Rest {
 }
 
 impl Staged {
-    /// Plans the first subgraph of `model`, as far as its shapes are known.
+    /// Plans a subgraph of `model`, the first if the options do not say another, as far as its shapes are known.
     pub fn new(model: &Model, options: &Options) -> Result<Self, RunError> {
         Self::behind(0, model, options, None)
     }
@@ -71,8 +71,12 @@ impl Staged {
         else {
             return Err(error);
         };
-        // What is planned anew would forget its state.
-        if model.subgraphs[0].tensors.iter().any(|t| t.is_variable) {
+        // Each stage would have variables of its own, and forget them when it is planned anew.
+        let mut nodes = model.subgraphs.iter().flat_map(|s| &s.nodes);
+        let mut tensors = model.subgraphs.iter().flat_map(|s| &s.tensors);
+        if tensors.any(|t| t.is_variable)
+            || nodes.any(|node| node.op.operator().is_ok_and(|o| o.memory().is_some()))
+        {
             return Err(error);
         }
         if cuts == MOST_CUTS {
@@ -80,7 +84,7 @@ impl Staged {
                 "shapes depend on data more than {MOST_CUTS} times in succession"
             )));
         }
-        let (carried, head) = head(model, index);
+        let (carried, head) = head(model, options.subgraph, index);
         let plan = Plan::new(&head, options)?;
         let rest = Rest::new(cuts + 1, model, index, &carried, &plan, options);
         if rest.operands.is_empty() {
@@ -104,13 +108,16 @@ impl Staged {
 
     /// How many operators run; of those whose shapes depend on data, some may turn out to be constant.
     pub fn ops(&self) -> usize {
+        let bodies = self.plan().bodies();
+        let plans = bodies.into_iter().chain([self.plan()]);
+        let planned: usize = plans.map(|plan| plan.nodes().count()).sum();
         let rest = self.rest.as_ref();
-        self.plan().nodes().count() + rest.map_or(0, |rest| rest.model.subgraphs[0].nodes.len())
+        planned + rest.map_or(0, |rest| rest.subgraph().nodes.len())
     }
 
     /// Runs every operator once. Plans what depends on data, where that is not the data of the last run.
     pub fn run(&mut self) -> Result<(), RunError> {
-        self.runner.run();
+        self.runner.run()?;
         let Some(rest) = &mut self.rest else {
             return Ok(());
         };
@@ -119,24 +126,28 @@ impl Staged {
         stage.run().map_err(|error| placed(error, start))
     }
 
-    /// The same, calling `observe` with each operator's place in the subgraph and its time, but for the planning.
+    /// Forgets what earlier runs left in variables: the next one starts as the first did.
+    pub fn reset_variables(&mut self) {
+        self.runner.reset_variables();
+    }
+
+    /// The same, calling `observe` with a subgraph, an operator's place in it, and its time, but for the planning.
     pub fn run_timed(
         &mut self,
-        observe: &mut (dyn FnMut(usize, Duration) + Send),
+        observe: &mut (dyn FnMut(usize, usize, Duration) + Send),
     ) -> Result<(), RunError> {
-        self.runner.run_timed(&mut *observe);
+        self.runner.run_timed(&mut *observe)?;
         let Some(rest) = &mut self.rest else {
             return Ok(());
         };
         let start = rest.start;
         let stage = rest.stage(&self.runner)?;
-        let run = stage.run_timed(&mut |node, time| observe(start + node, time));
+        let entry = self.runner.plan().subgraph();
+        let run = stage.run_timed(&mut |subgraph, node, time| {
+            let before = if subgraph == entry { start } else { 0 };
+            observe(subgraph, before + node, time);
+        });
         run.map_err(|error| placed(error, start))
-    }
-
-    /// Puts all variables back to what they start as.
-    pub fn reset_variables(&mut self) {
-        self.runner.reset_variables();
     }
 
     /// Output `index` as the last run left it: its type and shape, and its bytes. `None` where there is no such output, or
@@ -163,7 +174,7 @@ impl Rest {
         options: &Options,
     ) -> Self {
         let mut model = model.clone();
-        let subgraph = &mut model.subgraphs[0];
+        let subgraph = &mut model.subgraphs[options.subgraph];
         subgraph.nodes.drain(..start);
         for &id in carried {
             let value = plan.value(id);
@@ -197,6 +208,10 @@ impl Rest {
         }
     }
 
+    fn subgraph(&self) -> &Subgraph {
+        &self.model.subgraphs[self.options.subgraph]
+    }
+
     /// The stage for what `before` has computed, with its inputs set.
     fn stage(&mut self, before: &Runner) -> Result<&mut Staged, RunError> {
         let is_new = |(id, value): &(TensorId, Vec<u8>)| before.tensor(*id) != value.as_slice();
@@ -206,14 +221,16 @@ impl Rest {
             None => {
                 for (id, value) in &mut self.operands {
                     *value = before.tensor(*id).to_vec();
-                    self.model.subgraphs[0][*id].data = Some(Bytes::from(value.clone()));
+                    self.model.subgraphs[self.options.subgraph][*id].data =
+                        Some(Bytes::from(value.clone()));
                 }
                 let stage = Staged::behind(self.cuts, &self.model, &self.options, Some(before));
                 stage.map_err(|error| placed(error, self.start))?
             }
         };
         let stage = self.stage.insert(stage);
-        for (index, &input) in self.model.subgraphs[0].inputs.iter().enumerate() {
+        let subgraph = &self.model.subgraphs[self.options.subgraph];
+        for (index, &input) in subgraph.inputs.iter().enumerate() {
             stage.set_input(index, before.tensor(input))?;
         }
         Ok(stage)
@@ -232,10 +249,11 @@ fn placed(error: RunError, start: usize) -> RunError {
     }
 }
 
-/// The first `count` operators of `model`, and the inputs and results of theirs that the others read: its outputs.
-fn head(model: &Model, count: usize) -> (Vec<TensorId>, Model) {
+/// `model` with the first `count` operators of `subgraph`, and the inputs and results of theirs that the others read: its
+/// outputs.
+fn head(model: &Model, subgraph: usize, count: usize) -> (Vec<TensorId>, Model) {
     let mut head = model.clone();
-    let subgraph = &mut head.subgraphs[0];
+    let subgraph = &mut head.subgraphs[subgraph];
     let rest = subgraph.nodes.split_off(count);
     let results = subgraph.nodes.iter().flat_map(|node| &node.outputs);
     let mut carried: Vec<TensorId> = results.chain(&subgraph.inputs).copied().collect();
@@ -307,6 +325,41 @@ mod tests {
             let wanted = (shape.map(|d| d as usize).to_vec(), bytes(&x.map(|v| 2 * v)));
             assert_eq!(result(&staged), wanted);
         }
+    }
+
+    #[test]
+    fn cuts_the_subgraph_that_is_entered_unless_there_are_variables() {
+        let mut model = reshaped();
+        model.subgraphs.insert(0, Subgraph::default());
+        let options = Options {
+            subgraph: 1,
+            ..Options::default()
+        };
+        let mut staged = Staged::new(&model, &options).unwrap();
+        assert_eq!(staged.ops(), 3);
+        staged.set_input(0, &bytes(&[1, 2, 3, 4])).unwrap();
+        staged.set_input(1, &bytes(&[2, 2])).unwrap();
+        let mut places = Vec::new();
+        let mut observe = |subgraph, node, _| places.push((subgraph, node));
+        staged.run_timed(&mut observe).unwrap();
+        assert_eq!(places, [(1, 0), (1, 1)]);
+        assert_eq!(result(&staged), (vec![2, 2], bytes(&[2, 4, 6, 8])));
+        let handle = model.subgraphs[0].add_tensor(Tensor::new("v", DType::Resource, []));
+        let variable = crate::ops::VarHandle {
+            container: None,
+            shared_name: Some("v".into()),
+        };
+        let node = Node::new(variable, &[], &[handle]);
+        model.subgraphs[0].nodes.push(node);
+        let refused = Staged::new(&model, &options).err();
+        assert!(matches!(
+            refused,
+            Some(RunError::Op {
+                index: 2,
+                source: OpError::NotConstant(_),
+                ..
+            })
+        ));
     }
 
     #[test]
