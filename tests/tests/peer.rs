@@ -48,6 +48,13 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[
     ),
 ];
 
+/// Operators whose kernel itself is coarse, by a part of the name, the mode, and why.
+const COARSE: &[(&str, Mode, &str)] = &[(
+    "exp-exp_wide",
+    Mode::Int16x8,
+    "a table of 513 points over -20 to 20 is straight between them",
+)];
+
 fn element_type(dtype: DType) -> ElementType {
     match dtype {
         DType::F32 => ElementType::F32,
@@ -315,7 +322,10 @@ fn stays_near_float_by(recipe: &Recipe, least: usize, tolerance: f32) {
     let mut failures = Vec::new();
     for (trial, reference) in trials.iter().zip(&references) {
         for kernels in ["reference", "optimized", "xnnpack"] {
-            if is_excepted(&trial.name, kernels) {
+            let is_coarse = |(name, at, _): &(&str, Mode, &str)| {
+                trial.name.contains(name) && *at == recipe.mode
+            };
+            if is_excepted(&trial.name, kernels) || COARSE.iter().any(is_coarse) {
                 continue;
             }
             match &answers[&format!("{} {kernels}", trial.name)] {
@@ -369,7 +379,7 @@ fn float16_operators_load_everywhere() {
 #[test]
 #[ignore = "needs LiteRT: BANTAM_PYTHON names a Python with ai-edge-litert and numpy"]
 fn int16_operators_load_everywhere() {
-    stays_near_float(Mode::Int16x8, 0, 0.02);
+    stays_near_float(Mode::Int16x8, 200, 0.02);
 }
 
 /// A convolution of which nothing is left after RELU, for all samples.
