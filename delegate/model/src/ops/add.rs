@@ -85,7 +85,10 @@ mod tests {
 
     #[test]
     fn f32_adds_each_row_and_clamps() {
-        let op = Add { activation: Activation::Relu, ..Add::default() };
+        let op = Add {
+            activation: Activation::Relu,
+            ..Add::default()
+        };
         let a = Case::f32([2, 2], [1.0, -2.0, 3.0, 4.0]);
         let b = Case::f32([2], [10.0, -20.0]);
         let output = eval(op, &[a, b], Case::result(DType::F32));
@@ -107,7 +110,10 @@ mod tests {
     #[test]
     fn i16_shifts_where_scales_are_powers_of_two() {
         let case = |data: [i16; 2], scale| Case::new(DType::I16, [2], &data).quantized(scale, 0);
-        let op = Add { pot_scale_int16: true, ..Add::default() };
+        let op = Add {
+            pot_scale_int16: true,
+            ..Add::default()
+        };
         let operands = [case([6, 32767], 0.25), case([100, 32767], 1.0)];
         let output = eval(op, &operands, case([0; 2], 1.0));
         assert_eq!(output.get::<i16>(), [102, 32767]);
@@ -128,7 +134,10 @@ mod tests {
             Add::default().prepare(&io).unwrap_err()
         };
         let a = || quantized(Case::i8([1], [1]));
-        assert!(matches!(prepare(a(), Case::i8([1], [1])), OpError::Quantization(_)));
+        assert!(matches!(
+            prepare(a(), Case::i8([1], [1])),
+            OpError::Quantization(_)
+        ));
         assert!(matches!(
             prepare(a(), Case::f32([1], [1.0])),
             OpError::UnsupportedType { .. }

@@ -44,7 +44,14 @@ impl AveragePool2d {
             let parts = run.parts::<T>(0);
             let fold = |sum: i32, x: T| sum.wrapping_add(x.into());
             let finish = |sum, count| T::from_i32(mean(sum, count).clamp(low, high));
-            walk.run(parts.inputs.get(INPUT), parts.output, threads, 0, fold, finish);
+            walk.run(
+                parts.inputs.get(INPUT),
+                parts.output,
+                threads,
+                0,
+                fold,
+                finish,
+            );
         }))
     }
 }
@@ -76,7 +83,14 @@ impl Operator for AveragePool2d {
                     let threads = run.threads;
                     let parts = run.parts::<f32>(0);
                     let finish = |sum: f32, count: usize| (sum / count as f32).clamp(low, high);
-                    walk.run(parts.inputs.get(INPUT), parts.output, threads, 0.0, |sum, x: f32| sum + x, finish);
+                    walk.run(
+                        parts.inputs.get(INPUT),
+                        parts.output,
+                        threads,
+                        0.0,
+                        |sum, x: f32| sum + x,
+                        finish,
+                    );
                 }))
             }
             DType::I8 => self.integers::<i8>(io),
@@ -95,7 +109,10 @@ mod tests {
 
     #[test]
     fn f32_does_not_count_padding() {
-        let op = AveragePool2d(Pool2d { filter_w: 2, ..Pool2d::default() });
+        let op = AveragePool2d(Pool2d {
+            filter_w: 2,
+            ..Pool2d::default()
+        });
         let input = Case::f32([1, 1, 3, 1], [1.0, 3.0, 8.0]);
         let output = eval(op, &[input], Case::result(DType::F32));
         assert_eq!(output.get::<f32>(), [2.0, 5.5, 8.0]);
@@ -103,16 +120,30 @@ mod tests {
 
     #[test]
     fn int8_rounds_halves_away_from_zero() {
-        let pool = Pool2d { padding: Padding::Valid, filter_h: 2, stride_h: 2, ..Pool2d::default() };
+        let pool = Pool2d {
+            padding: Padding::Valid,
+            filter_h: 2,
+            stride_h: 2,
+            ..Pool2d::default()
+        };
         let input = Case::i8([1, 4, 1, 1], [-2, -3, 2, 3]).quantized(0.5, 7);
         let output = Case::result(DType::I8).quantized(0.5, 7);
-        assert_eq!(eval(AveragePool2d(pool), &[input], output).get::<i8>(), [-3, 3]);
+        assert_eq!(
+            eval(AveragePool2d(pool), &[input], output).get::<i8>(),
+            [-3, 3]
+        );
     }
 
     #[test]
     fn rejects_filters_of_no_size() {
-        let op = AveragePool2d(Pool2d { filter_h: 0, ..Pool2d::default() });
-        let io = signature(&[Case::f32([1, 1, 1, 1], [0.0])], &[Case::result(DType::F32)]);
+        let op = AveragePool2d(Pool2d {
+            filter_h: 0,
+            ..Pool2d::default()
+        });
+        let io = signature(
+            &[Case::f32([1, 1, 1, 1], [0.0])],
+            &[Case::result(DType::F32)],
+        );
         assert!(matches!(op.infer_shapes(&io), Err(OpError::Attribute(_))));
     }
 
@@ -120,6 +151,9 @@ mod tests {
     fn rejects_a_result_of_another_scale() {
         let input = Case::i8([1, 1, 1, 1], [0]).quantized(0.5, 0);
         let io = signature(&[input], &[Case::result(DType::I8).quantized(0.25, 0)]);
-        assert!(matches!(AveragePool2d::default().prepare(&io), Err(OpError::Quantization(_))));
+        assert!(matches!(
+            AveragePool2d::default().prepare(&io),
+            Err(OpError::Quantization(_))
+        ));
     }
 }

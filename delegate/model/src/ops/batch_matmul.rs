@@ -32,7 +32,10 @@ const RIGHT: usize = 1;
 
 impl Attributes for BatchMatmul {
     fn read(options: &tfl::BuiltinOptionsT) -> Result<Self, OpError> {
-        let o = options.as_batch_mat_mul_options().cloned().unwrap_or_default();
+        let o = options
+            .as_batch_mat_mul_options()
+            .cloned()
+            .unwrap_or_default();
         Ok(Self {
             adj_x: o.adj_x,
             adj_y: o.adj_y,
@@ -63,11 +66,18 @@ struct Products {
 
 impl Products {
     /// The left and right matrix that each matrix of the result, `output`, is the product of.
-    fn of<'a, T>(&'a self, output: &'a mut [T]) -> impl Iterator<Item = (&'a mut [T], usize, usize)> {
-        output.chunks_exact_mut(self.rows * self.columns).enumerate().map(|(index, output)| {
-            let [left, right] = [&self.left, &self.right].map(|own| matrix(own, &self.batch, index));
-            (output, left, right)
-        })
+    fn of<'a, T>(
+        &'a self,
+        output: &'a mut [T],
+    ) -> impl Iterator<Item = (&'a mut [T], usize, usize)> {
+        output
+            .chunks_exact_mut(self.rows * self.columns)
+            .enumerate()
+            .map(|(index, output)| {
+                let [left, right] =
+                    [&self.left, &self.right].map(|own| matrix(own, &self.batch, index));
+                (output, left, right)
+            })
     }
 }
 
@@ -75,7 +85,9 @@ impl Products {
 fn split(value: &Value) -> Result<(&[usize], usize, usize), OpError> {
     match value.shape.as_slice() {
         [batch @ .., a, b] => Ok((batch, *a, *b)),
-        shape => Err(OpError::Shape(format!("operand of shape {shape:?} is no matrix"))),
+        shape => Err(OpError::Shape(format!(
+            "operand of shape {shape:?} is no matrix"
+        ))),
     }
 }
 
@@ -106,21 +118,37 @@ impl BatchMatmul {
                 left.shape, right.shape
             )));
         }
-        Ok(([rows, depth, columns], broadcast_shape(left_batch, right_batch)?))
+        Ok((
+            [rows, depth, columns],
+            broadcast_shape(left_batch, right_batch)?,
+        ))
     }
 
     fn products(&self, io: &Signature) -> Result<Products, OpError> {
         let ([rows, depth, columns], batch) = self.sizes(io)?;
         if rows == 0 || depth == 0 || columns == 0 {
-            return Err(OpError::Shape(format!("product of {rows} x {depth} by {columns}")));
+            return Err(OpError::Shape(format!(
+                "product of {rows} x {depth} by {columns}"
+            )));
         }
         let (left, ..) = split(io.input(LEFT)?)?;
         let (right, ..) = split(io.input(RIGHT)?)?;
-        Ok(Products { rows, depth, columns, left: left.into(), right: right.into(), batch })
+        Ok(Products {
+            rows,
+            depth,
+            columns,
+            left: left.into(),
+            right: right.into(),
+            batch,
+        })
     }
 
     fn order(&self) -> Order {
-        if self.adj_y { Order::Columns } else { Order::Rows }
+        if self.adj_y {
+            Order::Columns
+        } else {
+            Order::Rows
+        }
     }
 
     fn prepare_f32(&self, io: &Signature, p: Products) -> Result<Kernel, OpError> {
@@ -128,58 +156,90 @@ impl BatchMatmul {
         let product = MatMulF32::new(Isa::best(), (p.columns, p.depth));
         let len = product.packed_len();
         let constant = match &io.input(RIGHT)?.data {
-            Some(_) => Some(pack_all(&io.input(RIGHT)?.constant()?, p.depth * p.columns, len, |right, packed| {
-                product.pack(right, order, packed);
-            })),
+            Some(_) => Some(pack_all(
+                &io.input(RIGHT)?.constant()?,
+                p.depth * p.columns,
+                len,
+                |right, packed| {
+                    product.pack(right, order, packed);
+                },
+            )),
             None => None,
         };
-        let copied = if constant.is_some() { vec![RIGHT] } else { vec![] };
+        let copied = if constant.is_some() {
+            vec![RIGHT]
+        } else {
+            vec![]
+        };
         let threads = io.threads;
         let left_len = if adj_x { p.rows * p.depth } else { 0 };
-        Ok(Kernel::with_scratch(4 * (len.next_multiple_of(16) + left_len), move |run| {
-            let threads = run.threads.min(threads);
-            let parts = run.parts::<f32>(0);
-            let (left, right) = (parts.inputs.get::<f32>(LEFT), parts.inputs.get::<f32>(RIGHT));
-            let (packed, turned) = bytemuck::cast_slice_mut(parts.scratch).split_at_mut(len.next_multiple_of(16));
-            let mut last = None;
-            for (output, l, r) in p.of(parts.output) {
-                let left = left_matrix(left, l, &p, adj_x, turned);
-                let packed = match &constant {
-                    Some(constant) => &constant[r * len..][..len],
-                    None => {
-                        if last != Some(r) {
-                            let size = p.depth * p.columns;
-                            product.pack(&right[r * size..][..size], order, &mut packed[..len]);
-                            last = Some(r);
+        Ok(
+            Kernel::with_scratch(4 * (len.next_multiple_of(16) + left_len), move |run| {
+                let threads = run.threads.min(threads);
+                let parts = run.parts::<f32>(0);
+                let (left, right) = (
+                    parts.inputs.get::<f32>(LEFT),
+                    parts.inputs.get::<f32>(RIGHT),
+                );
+                let (packed, turned) =
+                    bytemuck::cast_slice_mut(parts.scratch).split_at_mut(len.next_multiple_of(16));
+                let mut last = None;
+                for (output, l, r) in p.of(parts.output) {
+                    let left = left_matrix(left, l, &p, adj_x, turned);
+                    let packed = match &constant {
+                        Some(constant) => &constant[r * len..][..len],
+                        None => {
+                            if last != Some(r) {
+                                let size = p.depth * p.columns;
+                                product.pack(&right[r * size..][..size], order, &mut packed[..len]);
+                                last = Some(r);
+                            }
+                            &packed[..len]
                         }
-                        &packed[..len]
-                    }
-                };
-                product.run(left, packed, output, threads);
-            }
-        }).with_copies_of(copied))
+                    };
+                    product.run(left, packed, output, threads);
+                }
+            })
+            .with_copies_of(copied),
+        )
     }
 
     fn prepare_i8(&self, io: &Signature, p: Products) -> Result<Kernel, OpError> {
         let (order, adj_x) = (self.order(), self.adj_x);
         let q = parameters(io, i8::MIN.into(), i8::MAX.into())?;
         // XNNPACK leaves a right operand with a zero point to the kernels of LiteRT.
-        let numerics = if q.right.zero_point == 0 { io.numerics } else { Numerics::Reference };
+        let numerics = if q.right.zero_point == 0 {
+            io.numerics
+        } else {
+            Numerics::Reference
+        };
         let stage = OutputStage {
             requantize: match numerics {
-                Numerics::Fast => Requantize::Float { scale: vec![q.left.scale * q.right.scale / q.output.scale] },
-                Numerics::Reference => Requantize::Fixed { multiplier: vec![quantize_multiplier(q.factor)] },
+                Numerics::Fast => Requantize::Float {
+                    scale: vec![q.left.scale * q.right.scale / q.output.scale],
+                },
+                Numerics::Reference => Requantize::Fixed {
+                    multiplier: vec![quantize_multiplier(q.factor)],
+                },
             },
             zero_point: q.output.zero_point,
             min: i8::MIN.into(),
             max: i8::MAX.into(),
         };
         let (left_zero, right_zero) = (q.left.zero_point as i8, q.right.zero_point as i8);
-        let product = MatMulI8::new(Isa::best(), (p.columns, p.depth), left_zero, right_zero, stage);
+        let product = MatMulI8::new(
+            Isa::best(),
+            (p.columns, p.depth),
+            left_zero,
+            right_zero,
+            stage,
+        );
         let threads = io.threads.max(1);
-        let ((weights, bias), (stored, sums)) = (product.packed_len(), product.scratch_len(p.rows, threads));
+        let ((weights, bias), (stored, sums)) =
+            (product.packed_len(), product.scratch_len(p.rows, threads));
         let left_len = if adj_x { p.rows * p.depth } else { 0 };
-        let lens = [4 * bias, 4 * sums, weights, stored, left_len].map(|len| len.next_multiple_of(64));
+        let lens =
+            [4 * bias, 4 * sums, weights, stored, left_len].map(|len| len.next_multiple_of(64));
         Ok(Kernel::with_scratch(lens.iter().sum(), move |run| {
             let threads = run.threads.min(threads);
             let parts = run.parts::<i8>(0);
@@ -212,26 +272,39 @@ impl BatchMatmul {
         let multiplier = quantize_multiplier(parameters(io, 0, 0)?.factor);
         let left_len = if adj_x { p.rows * p.depth } else { 0 };
         let right_len = if adj_y { 0 } else { p.depth * p.columns };
-        Ok(Kernel::with_scratch(2 * (left_len + right_len), move |run| {
-            let parts = run.parts::<i16>(0);
-            let (left, right) = (parts.inputs.get::<i16>(LEFT), parts.inputs.get::<i16>(RIGHT));
-            let (turned, turned_right) = bytemuck::cast_slice_mut(parts.scratch).split_at_mut(left_len);
-            for (output, l, r) in p.of(parts.output) {
-                let left = left_matrix(left, l, &p, adj_x, turned);
-                let mut right = &right[r * p.depth * p.columns..][..p.depth * p.columns];
-                if !adj_y {
-                    transpose(right, p.depth, &mut turned_right[..right_len]);
-                    right = &turned_right[..right_len];
-                }
-                for (output, left) in output.chunks_exact_mut(p.columns).zip(left.chunks_exact(p.depth)) {
-                    for (y, right) in output.iter_mut().zip(right.chunks_exact(p.depth)) {
-                        let products = left.iter().zip(right).map(|(&a, &b)| i64::from(i32::from(a) * i32::from(b)));
-                        let scaled = multiplier.apply_i64(products.sum());
-                        *y = scaled.clamp(i16::MIN.into(), i16::MAX.into()) as i16;
+        Ok(Kernel::with_scratch(
+            2 * (left_len + right_len),
+            move |run| {
+                let parts = run.parts::<i16>(0);
+                let (left, right) = (
+                    parts.inputs.get::<i16>(LEFT),
+                    parts.inputs.get::<i16>(RIGHT),
+                );
+                let (turned, turned_right) =
+                    bytemuck::cast_slice_mut(parts.scratch).split_at_mut(left_len);
+                for (output, l, r) in p.of(parts.output) {
+                    let left = left_matrix(left, l, &p, adj_x, turned);
+                    let mut right = &right[r * p.depth * p.columns..][..p.depth * p.columns];
+                    if !adj_y {
+                        transpose(right, p.depth, &mut turned_right[..right_len]);
+                        right = &turned_right[..right_len];
+                    }
+                    for (output, left) in output
+                        .chunks_exact_mut(p.columns)
+                        .zip(left.chunks_exact(p.depth))
+                    {
+                        for (y, right) in output.iter_mut().zip(right.chunks_exact(p.depth)) {
+                            let products = left
+                                .iter()
+                                .zip(right)
+                                .map(|(&a, &b)| i64::from(i32::from(a) * i32::from(b)));
+                            let scaled = multiplier.apply_i64(products.sum());
+                            *y = scaled.clamp(i16::MIN.into(), i16::MAX.into()) as i16;
+                        }
                     }
                 }
-            }
-        }))
+            },
+        ))
     }
 
     fn prepare_hybrid(&self, io: &Signature, p: Products) -> Result<Kernel, OpError> {
@@ -241,8 +314,11 @@ impl BatchMatmul {
             [scale] => vec![*scale; p.columns],
             scales => scales.to_vec(),
         };
-        let quantizer =
-            if self.asymmetric_quantize_inputs { Quantizer::Asymmetric } else { Quantizer::Symmetric };
+        let quantizer = if self.asymmetric_quantize_inputs {
+            Quantizer::Asymmetric
+        } else {
+            Quantizer::Symmetric
+        };
         let rule = Hybrid::new(p.rows, quantizer).rule(io.numerics);
         let geometry = ConvGeometry::product(p.rows, p.depth, p.columns);
         let clamp = (f32::NEG_INFINITY, f32::INFINITY);
@@ -259,8 +335,14 @@ impl BatchMatmul {
             })
             .collect();
         let (adj_x, threads) = (self.adj_x, io.threads);
-        let left_len = if adj_x { (p.rows * p.depth).next_multiple_of(16) } else { 0 };
-        let scratch = products.first().map_or(0, |product| product.scratch(threads));
+        let left_len = if adj_x {
+            (p.rows * p.depth).next_multiple_of(16)
+        } else {
+            0
+        };
+        let scratch = products
+            .first()
+            .map_or(0, |product| product.scratch(threads));
         Ok(Kernel::with_scratch(4 * left_len + scratch, move |run| {
             let threads = run.threads.min(threads);
             let parts = run.parts::<f32>(0);
@@ -268,16 +350,30 @@ impl BatchMatmul {
             let (turned, scratch) = parts.scratch.split_at_mut(4 * left_len);
             let turned = bytemuck::cast_slice_mut(turned);
             for (output, l, r) in p.of(parts.output) {
-                products[r].run(left_matrix(left, l, &p, adj_x, turned), output, scratch, threads);
+                products[r].run(
+                    left_matrix(left, l, &p, adj_x, turned),
+                    output,
+                    scratch,
+                    threads,
+                );
             }
-        }).with_copies_of([RIGHT]))
+        })
+        .with_copies_of([RIGHT]))
     }
 }
 
 /// All matrices of `len` elements of a constant, packed to `packed_len` each.
-fn pack_all(constant: &[f32], len: usize, packed_len: usize, pack: impl Fn(&[f32], &mut [f32])) -> Vec<f32> {
+fn pack_all(
+    constant: &[f32],
+    len: usize,
+    packed_len: usize,
+    pack: impl Fn(&[f32], &mut [f32]),
+) -> Vec<f32> {
     let mut packed = vec![0.0; constant.len() / len * packed_len];
-    constant.chunks_exact(len).zip(packed.chunks_exact_mut(packed_len)).for_each(|(from, to)| pack(from, to));
+    constant
+        .chunks_exact(len)
+        .zip(packed.chunks_exact_mut(packed_len))
+        .for_each(|(from, to)| pack(from, to));
     packed
 }
 
@@ -317,16 +413,33 @@ struct Parameters {
 
 /// The parameters of all operands, whose zero points have to be in `min..=max`.
 fn parameters(io: &Signature, min: i32, max: i32) -> Result<Parameters, OpError> {
-    let (left, right) = (io.input(LEFT)?.per_tensor()?, io.input(RIGHT)?.per_tensor()?);
+    let (left, right) = (
+        io.input(LEFT)?.per_tensor()?,
+        io.input(RIGHT)?.per_tensor()?,
+    );
     let output = io.output(0)?.per_tensor()?;
-    if let Some(p) = [left, right, output].iter().find(|p| !(min..=max).contains(&p.zero_point)) {
-        return Err(OpError::Quantization(format!("zero point {} is not in {min}..={max}", p.zero_point)));
+    if let Some(p) = [left, right, output]
+        .iter()
+        .find(|p| !(min..=max).contains(&p.zero_point))
+    {
+        return Err(OpError::Quantization(format!(
+            "zero point {} is not in {min}..={max}",
+            p.zero_point
+        )));
     }
     let factor = f64::from(left.scale * right.scale) / f64::from(output.scale);
     if !factor.is_finite() {
-        return Err(OpError::Quantization(format!("scales {} and {} overflow", left.scale, right.scale)));
+        return Err(OpError::Quantization(format!(
+            "scales {} and {} overflow",
+            left.scale, right.scale
+        )));
     }
-    Ok(Parameters { left, right, output, factor })
+    Ok(Parameters {
+        left,
+        right,
+        output,
+        factor,
+    })
 }
 
 impl Operator for BatchMatmul {
@@ -357,8 +470,14 @@ impl Operator for BatchMatmul {
         let products = self.products(io)?;
         for index in [LEFT, RIGHT] {
             let value = io.input(index)?;
-            if value.data.as_ref().is_some_and(|data| Some(data.len()) != value.dtype.byte_len(&value.shape)) {
-                return Err(OpError::Shape(format!("constant input {index} does not fill its shape")));
+            if value
+                .data
+                .as_ref()
+                .is_some_and(|data| Some(data.len()) != value.dtype.byte_len(&value.shape))
+            {
+                return Err(OpError::Shape(format!(
+                    "constant input {index} does not fill its shape"
+                )));
             }
         }
         match (io.common_dtype(LEFT)?, io.input(RIGHT)?.dtype) {
@@ -382,12 +501,19 @@ mod tests {
         let left = Case::f32([2, 2], [1.0, 2.0, 3.0, 4.0]);
         let right = Case::f32([2, 1], [1.0, 10.0]);
         let run = |adj_x, adj_y, right: &Case| {
-            let op = BatchMatmul { adj_x, adj_y, ..BatchMatmul::default() };
+            let op = BatchMatmul {
+                adj_x,
+                adj_y,
+                ..BatchMatmul::default()
+            };
             eval(op, &[left.clone(), right.clone()], Case::result(DType::F32)).get::<f32>()
         };
         assert_eq!(run(false, false, &right), [21.0, 43.0]);
         assert_eq!(run(true, false, &right), [31.0, 42.0]);
-        assert_eq!(run(false, true, &Case::f32([1, 2], [1.0, 10.0])), [21.0, 43.0]);
+        assert_eq!(
+            run(false, true, &Case::f32([1, 2], [1.0, 10.0])),
+            [21.0, 43.0]
+        );
         assert_eq!(run(false, false, &right.constant()), [21.0, 43.0]);
     }
 
@@ -395,7 +521,11 @@ mod tests {
     fn batches_broadcast() {
         let left = Case::f32([2, 1, 1, 1], [1.0, 2.0]);
         let right = Case::f32([3, 1, 1], [10.0, 20.0, 30.0]);
-        let output = eval(BatchMatmul::default(), &[left, right], Case::result(DType::F32));
+        let output = eval(
+            BatchMatmul::default(),
+            &[left, right],
+            Case::result(DType::F32),
+        );
         assert_eq!(output.shape, [2, 3, 1, 1]);
         assert_eq!(output.get::<f32>(), [10.0, 20.0, 30.0, 20.0, 40.0, 60.0]);
     }
@@ -405,7 +535,10 @@ mod tests {
         let left = Case::i8([1, 2], [3, 5]).quantized(1.0, 1);
         let right = Case::i8([2, 1], [7, -2]).quantized(0.5, 2);
         let output = Case::result(DType::I8).quantized(0.5, -1);
-        assert_eq!(eval(BatchMatmul::default(), &[left, right], output).get::<i8>(), [-7]);
+        assert_eq!(
+            eval(BatchMatmul::default(), &[left, right], output).get::<i8>(),
+            [-7]
+        );
     }
 
     #[test]
@@ -413,14 +546,22 @@ mod tests {
         let left = Case::new(DType::I16, [1, 4], &[i16::MIN; 4]).quantized(1.0, 0);
         let right = Case::new(DType::I16, [4, 1], &[i16::MIN; 4]).quantized(1.0, 0);
         let output = Case::result(DType::I16).quantized((1 << 30) as f32, 0);
-        assert_eq!(eval(BatchMatmul::default(), &[left, right], output).get::<i16>(), [4]);
+        assert_eq!(
+            eval(BatchMatmul::default(), &[left, right], output).get::<i16>(),
+            [4]
+        );
     }
 
     #[test]
     fn hybrid_quantizes_each_row() {
         let left = Case::f32([2, 2], [127.0, 0.0, 0.0, 254.0]);
         let right = Case::i8([2, 1], [2, 3]).quantized(0.5, 0).constant();
-        let output = eval_with(Numerics::Reference, BatchMatmul::default(), &[left, right], &[Case::result(DType::F32)]);
+        let output = eval_with(
+            Numerics::Reference,
+            BatchMatmul::default(),
+            &[left, right],
+            &[Case::result(DType::F32)],
+        );
         assert_eq!(output[0].get::<f32>(), [127.0, 381.0]);
     }
 
@@ -433,6 +574,9 @@ mod tests {
         };
         assert!(matches!(shapes(&[2, 3], &[2, 3]), Err(OpError::Shape(_))));
         assert!(matches!(shapes(&[3], &[3, 2]), Err(OpError::Shape(_))));
-        assert!(matches!(shapes(&[2, 1, 3], &[3, 3, 1]), Err(OpError::Shape(_))));
+        assert!(matches!(
+            shapes(&[2, 1, 3], &[3, 3, 1]),
+            Err(OpError::Shape(_))
+        ));
     }
 }

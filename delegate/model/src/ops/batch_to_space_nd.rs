@@ -27,14 +27,26 @@ impl Attributes for BatchToSpaceNd {
 impl Operator for BatchToSpaceNd {
     fn infer_shapes(&self, io: &Signature) -> Result<Vec<Shape>, OpError> {
         let mut shape = io.input(INPUT)?.shape.clone();
-        for (d, Blocked { block, before, after }) in blocked(io, "the crops")?.iter().enumerate() {
+        for (
+            d,
+            Blocked {
+                block,
+                before,
+                after,
+            },
+        ) in blocked(io, "the crops")?.iter().enumerate()
+        {
             if !shape[0].is_multiple_of(*block) {
                 let batches = shape[0];
-                return Err(OpError::Shape(format!("{batches} batches are not in blocks of {block}")));
+                return Err(OpError::Shape(format!(
+                    "{batches} batches are not in blocks of {block}"
+                )));
             }
             shape[0] /= block;
             let whole = multiply_add(shape[d + 1], *block, 0)?;
-            let cropped = whole.checked_sub(*before).and_then(|rest| rest.checked_sub(*after));
+            let cropped = whole
+                .checked_sub(*before)
+                .and_then(|rest| rest.checked_sub(*after));
             shape[d + 1] = cropped
                 .ok_or_else(|| OpError::Shape(format!("crops {before} and {after} of {whole}")))?;
         }
@@ -58,7 +70,10 @@ impl Operator for BatchToSpaceNd {
         let (from, to) = (strides(input)?, strides(output)?);
         let blocked = blocked(io, "the crops")?;
         let steps = batch_steps(&blocked, output.shape[0])?;
-        let axis = |d: usize| match d.checked_sub(1).and_then(|s| blocked.get(s).zip(steps.get(s))) {
+        let axis = |d: usize| match d
+            .checked_sub(1)
+            .and_then(|s| blocked.get(s).zip(steps.get(s)))
+        {
             None => Axis::linear(output.shape[d], from[d], to[d]),
             Some((Blocked { block, before, .. }, &step)) => {
                 Axis::table((0..output.shape[d]).map(|index| {
@@ -88,14 +103,22 @@ mod tests {
 
     #[test]
     fn collects_pixels_and_crops() {
-        let output = eval(BatchToSpaceNd, &operands([2, 2], [0, 0, 1, 0]), Case::result(DType::I8));
+        let output = eval(
+            BatchToSpaceNd,
+            &operands([2, 2], [0, 0, 1, 0]),
+            Case::result(DType::I8),
+        );
         assert_eq!(output.shape, [1, 2, 3, 1]);
         assert_eq!(output.get::<i8>(), [1, 2, 3, 4, 5, 6]);
     }
 
     #[test]
     fn crops_everything() {
-        let output = eval(BatchToSpaceNd, &operands([2, 2], [1, 1, 0, 0]), Case::result(DType::I8));
+        let output = eval(
+            BatchToSpaceNd,
+            &operands([2, 2], [1, 1, 0, 0]),
+            Case::result(DType::I8),
+        );
         assert_eq!(output.shape, [1, 0, 4, 1]);
     }
 

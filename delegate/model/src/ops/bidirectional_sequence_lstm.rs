@@ -150,9 +150,12 @@ impl BidirectionalSequenceLstm {
             backward_input: 0,
         };
         let depth_of_auxiliary = sequence.auxiliary_depth(io, AUXILIARY)?;
-        if io.optional_input(FORWARD.auxiliary.unwrap_or_default() + 1).is_some() {
-            both.auxiliary = depth_of_auxiliary
-                .ok_or_else(|| OpError::Missing(format!("input {AUXILIARY}")))?;
+        if io
+            .optional_input(FORWARD.auxiliary.unwrap_or_default() + 1)
+            .is_some()
+        {
+            both.auxiliary =
+                depth_of_auxiliary.ok_or_else(|| OpError::Missing(format!("input {AUXILIARY}")))?;
         } else if let Some(found) = depth_of_auxiliary {
             if found != depth {
                 return Err(OpError::Shape(format!(

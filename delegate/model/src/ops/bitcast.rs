@@ -18,16 +18,28 @@ const INPUT: usize = 0;
 impl Operator for Bitcast {
     fn infer_shapes(&self, io: &Signature) -> Result<Vec<Shape>, OpError> {
         let (input, output) = (io.input(INPUT)?, io.output(0)?);
-        let unsupported = |what: &str, dtype| OpError::UnsupportedType { what: what.into(), dtype };
-        let from = input.dtype.size().ok_or_else(|| unsupported("input 0", input.dtype))?;
-        let to = output.dtype.size().ok_or_else(|| unsupported("output 0", output.dtype))?;
+        let unsupported = |what: &str, dtype| OpError::UnsupportedType {
+            what: what.into(),
+            dtype,
+        };
+        let from = input
+            .dtype
+            .size()
+            .ok_or_else(|| unsupported("input 0", input.dtype))?;
+        let to = output
+            .dtype
+            .size()
+            .ok_or_else(|| unsupported("output 0", output.dtype))?;
         let mut shape = input.shape.clone();
         if from > to {
             shape.push(from / to);
         } else if from < to && shape.pop() != Some(to / from) {
             return Err(OpError::Shape(format!(
                 "shape {:?} of {} does not end in {} for {}",
-                input.shape, input.dtype, to / from, output.dtype
+                input.shape,
+                input.dtype,
+                to / from,
+                output.dtype
             )));
         }
         Ok(vec![shape])
@@ -53,9 +65,20 @@ mod tests {
 
     #[test]
     fn splits_and_joins_elements() {
-        let bytes = eval(Bitcast, &[Case::i32([2], [1, 256])], Case::result(DType::I8));
-        assert_eq!((&*bytes.shape, bytes.get()), (&[2, 4][..], vec![1i8, 0, 0, 0, 0, 1, 0, 0]));
-        let whole = eval(Bitcast, &[Case::i8([1, 4], [0, 1, 0, 0])], Case::result(DType::I32));
+        let bytes = eval(
+            Bitcast,
+            &[Case::i32([2], [1, 256])],
+            Case::result(DType::I8),
+        );
+        assert_eq!(
+            (&*bytes.shape, bytes.get()),
+            (&[2, 4][..], vec![1i8, 0, 0, 0, 0, 1, 0, 0])
+        );
+        let whole = eval(
+            Bitcast,
+            &[Case::i8([1, 4], [0, 1, 0, 0])],
+            Case::result(DType::I32),
+        );
         assert_eq!((&*whole.shape, whole.get()), (&[1][..], vec![256i32]));
         let same = eval(Bitcast, &[Case::f32([], [1.0])], Case::result(DType::I32));
         assert_eq!(same.get::<i32>(), [0x3f80_0000]);
@@ -64,7 +87,13 @@ mod tests {
     #[test]
     fn rejects_a_last_dimension_of_another_length() {
         for shape in [vec![3], vec![]] {
-            let io = signature(&[Case { shape, ..Case::i8([1], [0]) }], &[Case::result(DType::I32)]);
+            let io = signature(
+                &[Case {
+                    shape,
+                    ..Case::i8([1], [0])
+                }],
+                &[Case::result(DType::I32)],
+            );
             assert!(matches!(Bitcast.infer_shapes(&io), Err(OpError::Shape(_))));
         }
     }

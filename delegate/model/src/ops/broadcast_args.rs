@@ -31,7 +31,8 @@ fn lengths(io: &Signature) -> Result<[usize; 2], OpError> {
 /// Pairs of the last elements of both, from the last on; 1 where a vector is too short.
 fn pairs<T: Copy>(one: T, a: &[T], b: &[T]) -> impl Iterator<Item = (T, T)> {
     let len = a.len().max(b.len());
-    let from_end = move |shape: &[T], i: usize| shape.len().checked_sub(i + 1).map_or(one, |i| shape[i]);
+    let from_end =
+        move |shape: &[T], i: usize| shape.len().checked_sub(i + 1).map_or(one, |i| shape[i]);
     (0..len).map(move |i| (from_end(a, i), from_end(b, i)))
 }
 
@@ -60,7 +61,9 @@ impl Operator for BroadcastArgs {
         if a.data.is_some() && b.data.is_some() {
             let (a, b) = (a.integers()?, b.integers()?);
             if pairs(1, &a, &b).any(|(a, b)| a != b && a != 1 && b != 1) {
-                return Err(OpError::Shape(format!("shapes {a:?} and {b:?} do not broadcast to each other")));
+                return Err(OpError::Shape(format!(
+                    "shapes {a:?} and {b:?} do not broadcast to each other"
+                )));
             }
         }
         if b.dtype != a.dtype {
@@ -82,15 +85,25 @@ mod tests {
     #[test]
     fn aligns_at_the_end() {
         let inputs = [Case::i32([2], [1, 5]), Case::i32([3], [7, 3, 1])];
-        assert_eq!(eval(BroadcastArgs, &inputs, Case::result(DType::I32)).get::<i32>(), [7, 3, 5]);
+        assert_eq!(
+            eval(BroadcastArgs, &inputs, Case::result(DType::I32)).get::<i32>(),
+            [7, 3, 5]
+        );
         let long = |data: &[i64]| Case::new(DType::I64, [data.len()], data).constant();
-        let output = eval(BroadcastArgs, &[long(&[4, 1]), long(&[])], Case::result(DType::I64));
+        let output = eval(
+            BroadcastArgs,
+            &[long(&[4, 1]), long(&[])],
+            Case::result(DType::I64),
+        );
         assert_eq!(output.get::<i64>(), [4, 1]);
     }
 
     #[test]
     fn rejects_constants_that_do_not_fit() {
-        let inputs = [Case::i32([1], [2]).constant(), Case::i32([1], [3]).constant()];
+        let inputs = [
+            Case::i32([1], [2]).constant(),
+            Case::i32([1], [3]).constant(),
+        ];
         let io = signature(&inputs, &[Case::result(DType::I32)]);
         assert!(matches!(BroadcastArgs.prepare(&io), Err(OpError::Shape(_))));
     }

@@ -14,7 +14,11 @@ pub struct Call {
 
 /// The one subgraph that an operator runs once, on all its operands.
 pub(super) fn body(subgraph: i32) -> Vec<Body> {
-    vec![Body { subgraph, first_operand: 0, outputs: BodyOutputs::Results }]
+    vec![Body {
+        subgraph,
+        first_operand: 0,
+        outputs: BodyOutputs::Results,
+    }]
 }
 
 /// The shapes that [`body`] gives.
@@ -25,17 +29,23 @@ pub(super) fn shapes(io: &Signature) -> Result<Vec<Shape>, OpError> {
 /// A kernel that runs [`body`].
 pub(super) fn kernel(io: &Signature) -> Result<Kernel, OpError> {
     let frame = Frame::new(io.body(0)?, 0);
-    Ok(Kernel::with_scratch(frame.end(), move |run| frame.call(run, 0)))
+    Ok(Kernel::with_scratch(frame.end(), move |run| {
+        frame.call(run, 0)
+    }))
 }
 
 impl Attributes for Call {
     fn read(options: &tfl::BuiltinOptionsT) -> Result<Self, OpError> {
         let options = options.as_call_options().cloned().unwrap_or_default();
-        Ok(Self { subgraph: options.subgraph })
+        Ok(Self {
+            subgraph: options.subgraph,
+        })
     }
 
     fn write(&self) -> tfl::BuiltinOptionsT {
-        tfl::BuiltinOptionsT::CallOptions(Box::new(tfl::CallOptionsT { subgraph: self.subgraph }))
+        tfl::BuiltinOptionsT::CallOptions(Box::new(tfl::CallOptionsT {
+            subgraph: self.subgraph,
+        }))
     }
 }
 
@@ -91,7 +101,10 @@ mod tests {
 
     #[test]
     fn many_calls_are_planned_once_and_limited_when_run() {
-        let options = Options { call_limit: 1000, ..Options::default() };
+        let options = Options {
+            call_limit: 1000,
+            ..Options::default()
+        };
         let plan = plan(chain_of(30), &options).unwrap();
         assert_eq!(plan.bodies().len(), 30);
         let mut runner = crate::cpu::Runner::new(plan.into()).unwrap();
@@ -101,7 +114,10 @@ mod tests {
     /// Each level runs the next one for operands of two shapes.
     #[test]
     fn many_plans_of_one_subgraph_are_limited_by_memory() {
-        let concat = Concatenation { axis: 0, activation: Activation::None };
+        let concat = Concatenation {
+            axis: 0,
+            activation: Activation::None,
+        };
         let level = |to: u32| {
             let call = || Op::from(Call { subgraph: to });
             let nodes: Vec<(Op, &[u32], &[u32])> = vec![
@@ -112,11 +128,23 @@ mod tests {
             subgraph(vec![tensor(DType::F32, [1]); 4], &[0], &[1], nodes)
         };
         let mut subgraphs: Vec<Subgraph> = (0..12).map(|l| level(l + 1)).collect();
-        subgraphs.push(subgraph(vec![tensor(DType::F32, [1])], &[0], &[0], Vec::new()));
+        subgraphs.push(subgraph(
+            vec![tensor(DType::F32, [1])],
+            &[0],
+            &[0],
+            Vec::new(),
+        ));
         assert!(plan(subgraphs.clone(), &Options::default()).is_ok());
-        let options = Options { memory_limit: 100_000, ..Options::default() };
+        let options = Options {
+            memory_limit: 100_000,
+            ..Options::default()
+        };
         let error = plan(subgraphs, &options).unwrap_err();
-        assert!(chain(&error).contains("more than the limit of 100000"), "{}", chain(&error));
+        assert!(
+            chain(&error).contains("more than the limit of 100000"),
+            "{}",
+            chain(&error)
+        );
     }
 
     #[test]
@@ -124,7 +152,11 @@ mod tests {
         let mut subgraphs = chain_of(3);
         subgraphs[2].nodes[1].op = Call { subgraph: 1 }.into();
         let error = plan(subgraphs, &Options::default()).unwrap_err();
-        assert!(chain(&error).contains("subgraph 1 runs itself"), "{}", chain(&error));
+        assert!(
+            chain(&error).contains("subgraph 1 runs itself"),
+            "{}",
+            chain(&error)
+        );
         let error = plan(chain_of(100), &Options::default()).unwrap_err();
         assert!(chain(&error).contains("deep"));
     }

@@ -19,7 +19,9 @@ pub struct CallOnce {
 impl Attributes for CallOnce {
     fn read(options: &tfl::BuiltinOptionsT) -> Result<Self, OpError> {
         let options = options.as_call_once_options().cloned().unwrap_or_default();
-        Ok(Self { subgraph: options.init_subgraph_index })
+        Ok(Self {
+            subgraph: options.init_subgraph_index,
+        })
     }
 
     fn write(&self) -> tfl::BuiltinOptionsT {
@@ -33,9 +35,9 @@ impl Operator for CallOnce {
     fn infer_shapes(&self, io: &Signature) -> Result<Vec<Shape>, OpError> {
         match (io.inputs.len(), io.outputs.len()) {
             (0, 0) => Ok(Vec::new()),
-            (inputs, outputs) => {
-                Err(OpError::Body(format!("{inputs} inputs and {outputs} outputs where none belong")))
-            }
+            (inputs, outputs) => Err(OpError::Body(format!(
+                "{inputs} inputs and {outputs} outputs where none belong"
+            ))),
         }
     }
 

@@ -94,8 +94,12 @@ impl Operator for Cast {
         let kernel = match io.input(0)?.dtype {
             DType::F32 => from_real(|x: f32| x.into(), to).ok_or_else(unsupported)?,
             DType::F64 => from_real(|x: f64| x, to).ok_or_else(unsupported)?,
-            DType::F16 => from_real(|x: u16| f16::from_bits(x).to_f64(), to).ok_or_else(unsupported)?,
-            DType::BF16 => from_real(|x: u16| bf16::from_bits(x).to_f64(), to).ok_or_else(unsupported)?,
+            DType::F16 => {
+                from_real(|x: u16| f16::from_bits(x).to_f64(), to).ok_or_else(unsupported)?
+            }
+            DType::BF16 => {
+                from_real(|x: u16| bf16::from_bits(x).to_f64(), to).ok_or_else(unsupported)?
+            }
             DType::I8 => from_integer!(i8),
             DType::I16 => from_integer!(i16),
             DType::I32 => from_integer!(i32),
@@ -150,7 +154,13 @@ mod tests {
     #[test]
     fn real_truncates_and_saturates() {
         let input = Case::f32([5], [-1.5, 300.0, -300.0, f32::NAN, 0.5]);
-        let cast = |to| eval(Cast::default(), std::slice::from_ref(&input), Case::result(to));
+        let cast = |to| {
+            eval(
+                Cast::default(),
+                std::slice::from_ref(&input),
+                Case::result(to),
+            )
+        };
         assert_eq!(cast(DType::I8).get::<i8>(), [-1, 127, -128, 127, 0]);
         assert_eq!(cast(DType::U8).get::<u8>(), [0, 255, 0, 255, 0]);
         assert_eq!(cast(DType::Bool).get::<u8>(), [1; 5]);
@@ -159,7 +169,13 @@ mod tests {
     #[test]
     fn integer_keeps_the_low_bits() {
         let input = Case::i32([3], [-1, 256, 0]);
-        let cast = |to| eval(Cast::default(), std::slice::from_ref(&input), Case::result(to));
+        let cast = |to| {
+            eval(
+                Cast::default(),
+                std::slice::from_ref(&input),
+                Case::result(to),
+            )
+        };
         assert_eq!(cast(DType::U8).get::<u8>(), [255, 0, 0]);
         assert_eq!(cast(DType::I64).get::<i64>(), [-1, 256, 0]);
         assert_eq!(cast(DType::F16).get::<u16>(), [0xbc00, 0x5c00, 0]);

@@ -21,7 +21,10 @@ pub struct Concatenation {
 
 impl Attributes for Concatenation {
     fn read(options: &tfl::BuiltinOptionsT) -> Result<Self, OpError> {
-        let options = options.as_concatenation_options().cloned().unwrap_or_default();
+        let options = options
+            .as_concatenation_options()
+            .cloned()
+            .unwrap_or_default();
         Ok(Self {
             axis: options.axis,
             activation: Activation::from_code(options.fused_activation_function),
@@ -38,7 +41,11 @@ impl Attributes for Concatenation {
 
 /// The shape of an input; a scalar counts as a vector of one.
 fn vector(value: &Value) -> &[usize] {
-    if value.shape.is_empty() { &[1] } else { &value.shape }
+    if value.shape.is_empty() {
+        &[1]
+    } else {
+        &value.shape
+    }
 }
 
 impl Concatenation {
@@ -112,7 +119,10 @@ impl Operator for Concatenation {
 
     fn prepare(&self, io: &Signature) -> Result<Kernel, OpError> {
         if self.activation != Activation::None {
-            return Err(OpError::Attribute(format!("fused activation {:?}", self.activation)));
+            return Err(OpError::Attribute(format!(
+                "fused activation {:?}",
+                self.activation
+            )));
         }
         let axis = self.axis(io)?;
         let output = io.output(0)?;
@@ -123,7 +133,10 @@ impl Operator for Concatenation {
             let input = io.input(index)?;
             element_size(input, output)?;
             let shape = vector(input);
-            let from = strides(&Value { shape: shape.to_vec(), ..input.clone() })?;
+            let from = strides(&Value {
+                shape: shape.to_vec(),
+                ..input.clone()
+            })?;
             let axes = (0..shape.len()).map(|d| {
                 let first = if d == axis { start } else { 0 };
                 Axis::starting(shape[d], (0, from[d]), (first, to[d]))
@@ -155,8 +168,14 @@ mod tests {
 
     #[test]
     fn joins_along_the_last_axis() {
-        let op = Concatenation { axis: -1, ..Default::default() };
-        let inputs = [Case::f32([2, 1], [1.0, 4.0]), Case::f32([2, 2], [2.0, 3.0, 5.0, 6.0])];
+        let op = Concatenation {
+            axis: -1,
+            ..Default::default()
+        };
+        let inputs = [
+            Case::f32([2, 1], [1.0, 4.0]),
+            Case::f32([2, 2], [2.0, 3.0, 5.0, 6.0]),
+        ];
         let output = eval(op, &inputs, Case::result(DType::F32));
         assert_eq!(output.shape, [2, 3]);
         assert_eq!(output.get::<f32>(), [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
@@ -169,7 +188,10 @@ mod tests {
             Case::new(DType::U8, [2], &[10u8, 255]).quantized(1.0, 5),
         ];
         let result = Case::result(DType::U8).quantized(0.25, 3);
-        assert_eq!(eval(Concatenation::default(), &inputs, result).bytes, [23, 255, 23, 255]);
+        assert_eq!(
+            eval(Concatenation::default(), &inputs, result).bytes,
+            [23, 255, 23, 255]
+        );
     }
 
     #[test]
@@ -181,12 +203,18 @@ mod tests {
 
     #[test]
     fn rejects_int8_of_other_scales_and_fused_activations() {
-        let inputs = [Case::i8([1], [0]).quantized(0.5, 0), Case::i8([1], [0]).quantized(0.25, 0)];
+        let inputs = [
+            Case::i8([1], [0]).quantized(0.5, 0),
+            Case::i8([1], [0]).quantized(0.25, 0),
+        ];
         let mut io = signature(&inputs, &[Case::result(DType::I8).quantized(0.5, 0)]);
         io.outputs[0].shape = vec![2];
         let error = Concatenation::default().prepare(&io).unwrap_err();
         assert!(matches!(error, OpError::Quantization(_)));
-        let op = Concatenation { axis: 0, activation: Activation::Relu };
+        let op = Concatenation {
+            axis: 0,
+            activation: Activation::Relu,
+        };
         assert!(matches!(op.prepare(&io), Err(OpError::Attribute(_))));
     }
 
@@ -194,7 +222,10 @@ mod tests {
     fn rejects_other_dimensions() {
         let inputs = [Case::i8([2, 1], [0, 0]), Case::i8([1, 1], [0])];
         let io = signature(&inputs, &[Case::result(DType::I8)]);
-        let op = Concatenation { axis: 1, ..Default::default() };
+        let op = Concatenation {
+            axis: 1,
+            ..Default::default()
+        };
         assert!(matches!(op.infer_shapes(&io), Err(OpError::Shape(_))));
     }
 }

@@ -83,8 +83,12 @@ impl Conv2d {
     fn geometry(&self, io: &Signature) -> Result<ConvGeometry, OpError> {
         let [batch, in_h, in_w, in_depth] = io.input(INPUT)?.shape_n()?;
         let [out_depth, filter_h, filter_w, filter_depth] = io.input(WEIGHTS)?.shape_n()?;
-        let rows = self.padding.windows(in_h, filter_h, self.stride_h, self.dilation_h)?;
-        let columns = self.padding.windows(in_w, filter_w, self.stride_w, self.dilation_w)?;
+        let rows = self
+            .padding
+            .windows(in_h, filter_h, self.stride_h, self.dilation_h)?;
+        let columns = self
+            .padding
+            .windows(in_w, filter_w, self.stride_w, self.dilation_w)?;
         if filter_depth == 0 || in_depth == 0 || !in_depth.is_multiple_of(filter_depth) {
             return Err(OpError::Shape(format!(
                 "depth {in_depth} is not a multiple of the filter's depth {filter_depth}"
@@ -92,7 +96,9 @@ impl Conv2d {
         }
         let groups = in_depth / filter_depth;
         if !out_depth.is_multiple_of(groups) {
-            return Err(OpError::Shape(format!("{out_depth} units for {groups} groups")));
+            return Err(OpError::Shape(format!(
+                "{out_depth} units for {groups} groups"
+            )));
         }
         Ok(ConvGeometry {
             batch,
@@ -118,14 +124,22 @@ impl Conv2d {
     fn hybrid(&self, io: &Signature, geometry: &ConvGeometry) -> Hybrid {
         let is_product = (geometry.filter_h, geometry.filter_w, geometry.groups) == (1, 1, 1)
             && (self.stride_h, self.stride_w) == (1, 1);
-        let litert = |quantizer, scaling| Rule { parts: geometry.batch, quantizer, scaling };
+        let litert = |quantizer, scaling| Rule {
+            parts: geometry.batch,
+            quantizer,
+            scaling,
+        };
         Hybrid {
             reference: if has_distinct_scales(io, WEIGHTS) {
                 litert(Quantizer::Asymmetric, Scaling::WeightsFirst)
             } else {
                 litert(Quantizer::Symmetric, Scaling::Together)
             },
-            fast: Rule::xnnpack(if is_product { geometry.pixels() } else { geometry.batch }),
+            fast: Rule::xnnpack(if is_product {
+                geometry.pixels()
+            } else {
+                geometry.batch
+            }),
         }
     }
 
@@ -145,7 +159,10 @@ impl Operator for Conv2d {
         QuantRule::calibrated([
             Role::Activation,
             Role::Weights { axis: Some(0) },
-            Role::Bias { input: INPUT, weights: WEIGHTS },
+            Role::Bias {
+                input: INPUT,
+                weights: WEIGHTS,
+            },
         ])
     }
 
@@ -184,13 +201,17 @@ impl Operator for Conv2d {
 
 /// Whether operand `index` has a scale for each index of an axis.
 pub(super) fn has_several_scales(io: &Signature, index: usize) -> bool {
-    let quantization = io.optional_input(index).and_then(|v| v.quantization.as_ref());
+    let quantization = io
+        .optional_input(index)
+        .and_then(|v| v.quantization.as_ref());
     quantization.is_some_and(|q| q.scale.len() > 1)
 }
 
 /// Whether operand `index` has scales that differ.
 fn has_distinct_scales(io: &Signature, index: usize) -> bool {
-    let quantization = io.optional_input(index).and_then(|v| v.quantization.as_ref());
+    let quantization = io
+        .optional_input(index)
+        .and_then(|v| v.quantization.as_ref());
     quantization.is_some_and(|q| q.scale.iter().any(|scale| *scale != q.scale[0]))
 }
 
@@ -205,7 +226,11 @@ mod tests {
         let input = Case::f32([1, 1, 3, 1], [1.0, 2.0, 3.0]);
         let weights = Case::f32([1, 1, 3, 1], [10.0, 1.0, 100.0]).constant();
         let bias = Case::f32([1], [0.5]).constant();
-        let output = eval(Conv2d::default(), &[input, weights, bias], Case::result(DType::F32));
+        let output = eval(
+            Conv2d::default(),
+            &[input, weights, bias],
+            Case::result(DType::F32),
+        );
         assert_eq!(output.shape, [1, 1, 3, 1]);
         assert_eq!(output.get::<f32>(), [201.5, 312.5, 23.5]);
     }
@@ -213,11 +238,24 @@ mod tests {
     #[test]
     fn int8_ties_depend_on_the_numerics() {
         // 5 * 0.5 = 2.5; and 1.25 is 1 for a float, but 2 where it is rounded twice.
-        let op = Conv2d { padding: Padding::Valid, ..Conv2d::default() };
+        let op = Conv2d {
+            padding: Padding::Valid,
+            ..Conv2d::default()
+        };
         let input = Case::i8([1, 1, 1, 1], [5]).quantized(0.5, 0);
-        let weights = Case::i8([2, 1, 1, 1], [1, 1]).quantized_per_axis(0, [1.0, 0.5]).constant();
+        let weights = Case::i8([2, 1, 1, 1], [1, 1])
+            .quantized_per_axis(0, [1.0, 0.5])
+            .constant();
         let output = [Case::result(DType::I8).quantized(1.0, 0)];
-        let run = |numerics| eval_with(numerics, op.clone(), &[input.clone(), weights.clone()], &output)[0].get::<i8>();
+        let run = |numerics| {
+            eval_with(
+                numerics,
+                op.clone(),
+                &[input.clone(), weights.clone()],
+                &output,
+            )[0]
+            .get::<i8>()
+        };
         assert_eq!(run(Numerics::Fast), [2, 1]);
         assert_eq!(run(Numerics::Reference), [3, 2]);
     }
@@ -227,7 +265,11 @@ mod tests {
         let input = Case::i8([1, 3, 3, 2], -9..9).quantized(0.5, 3);
         let weights = Case::i8([2, 2, 2, 1], -4..4).quantized(0.25, 0);
         let output = Case::result(DType::I8).quantized(0.3, -5);
-        let constant = eval(Conv2d::default(), &[input.clone(), weights.clone().constant()], output.clone());
+        let constant = eval(
+            Conv2d::default(),
+            &[input.clone(), weights.clone().constant()],
+            output.clone(),
+        );
         let computed = eval(Conv2d::default(), &[input, weights], output);
         assert_eq!(constant.get::<i8>(), computed.get::<i8>());
     }
@@ -236,15 +278,33 @@ mod tests {
     fn rejects_what_does_not_fit() {
         let shapes = |op: &Conv2d, input: [usize; 4], weights: [usize; 4]| {
             let case = |shape: [usize; 4]| Case::f32(shape, vec![0.0; shape.iter().product()]);
-            op.infer_shapes(&signature(&[case(input), case(weights)], &[Case::result(DType::F32)]))
+            op.infer_shapes(&signature(
+                &[case(input), case(weights)],
+                &[Case::result(DType::F32)],
+            ))
         };
         let op = Conv2d::default();
-        assert!(matches!(shapes(&op, [1, 2, 2, 3], [1, 1, 1, 2]), Err(OpError::Shape(_))));
-        assert!(matches!(shapes(&op, [1, 2, 2, 4], [3, 1, 1, 2]), Err(OpError::Shape(_))));
-        assert!(matches!(shapes(&op, [1, 2, 2, 0], [1, 1, 1, 0]), Err(OpError::Shape(_))));
-        assert!(matches!(shapes(&op, [1, 2, 2, 1], [1, 0, 1, 1]), Err(OpError::Shape(_))));
+        assert!(matches!(
+            shapes(&op, [1, 2, 2, 3], [1, 1, 1, 2]),
+            Err(OpError::Shape(_))
+        ));
+        assert!(matches!(
+            shapes(&op, [1, 2, 2, 4], [3, 1, 1, 2]),
+            Err(OpError::Shape(_))
+        ));
+        assert!(matches!(
+            shapes(&op, [1, 2, 2, 0], [1, 1, 1, 0]),
+            Err(OpError::Shape(_))
+        ));
+        assert!(matches!(
+            shapes(&op, [1, 2, 2, 1], [1, 0, 1, 1]),
+            Err(OpError::Shape(_))
+        ));
         let op = Conv2d { stride_h: 0, ..op };
-        assert!(matches!(shapes(&op, [1, 2, 2, 1], [1, 1, 1, 1]), Err(OpError::Attribute(_))));
+        assert!(matches!(
+            shapes(&op, [1, 2, 2, 1], [1, 1, 1, 1]),
+            Err(OpError::Attribute(_))
+        ));
     }
 
     #[test]
@@ -253,6 +313,9 @@ mod tests {
         let weights = Case::f32([2, 1, 1, 1], [0.0; 2]).constant();
         let bias = Case::f32([1], [0.0]).constant();
         let io = signature(&[input, weights, bias], &[Case::result(DType::F32)]);
-        assert!(matches!(Conv2d::default().prepare(&io), Err(OpError::Shape(_))));
+        assert!(matches!(
+            Conv2d::default().prepare(&io),
+            Err(OpError::Shape(_))
+        ));
     }
 }

@@ -28,7 +28,9 @@ const BIAS: usize = 2;
 
 impl Attributes for Conv3d {
     fn read(options: &tfl::BuiltinOptionsT) -> Result<Self, OpError> {
-        Ok(Self { volume: Volume::read(options) })
+        Ok(Self {
+            volume: Volume::read(options),
+        })
     }
 
     fn write(&self) -> tfl::BuiltinOptionsT {
@@ -47,7 +49,10 @@ impl Conv3d {
             )));
         }
         let v = &self.volume;
-        let axis = |i: usize| v.padding.windows(input[i + 1], weights[i], v.stride[i], v.dilation[i]);
+        let axis = |i: usize| {
+            v.padding
+                .windows(input[i + 1], weights[i], v.stride[i], v.dilation[i])
+        };
         Ok([axis(0)?, axis(1)?, axis(2)?])
     }
 }
@@ -59,7 +64,10 @@ pub(super) fn constants(
     units: usize,
 ) -> Result<(Vec<f32>, Option<Vec<f32>>), OpError> {
     for index in [input, weights, bias] {
-        if io.optional_input(index).is_some_and(|value| value.dtype != DType::F32) {
+        if io
+            .optional_input(index)
+            .is_some_and(|value| value.dtype != DType::F32)
+        {
             return Err(io.unsupported(index));
         }
     }
@@ -67,13 +75,19 @@ pub(super) fn constants(
     let filled = |value: &Value| {
         let elements: Vec<f32> = value.constant()?;
         if elements.len() != value.len() {
-            return Err(OpError::Shape(format!("a constant does not fill its shape {:?}", value.shape)));
+            return Err(OpError::Shape(format!(
+                "a constant does not fill its shape {:?}",
+                value.shape
+            )));
         }
         Ok(elements)
     };
     let bias = io.optional_input(bias).map(filled).transpose()?;
     if let Some(bias) = bias.as_ref().filter(|bias| bias.len() != units) {
-        return Err(OpError::Shape(format!("bias of length {} does not match depth {units}", bias.len())));
+        return Err(OpError::Shape(format!(
+            "bias of length {} does not match depth {units}",
+            bias.len()
+        )));
     }
     Ok((filled(io.input(weights)?)?, bias))
 }
@@ -81,7 +95,10 @@ pub(super) fn constants(
 impl Operator for Conv3d {
     fn infer_shapes(&self, io: &Signature) -> Result<Vec<Shape>, OpError> {
         let [planes, rows, columns] = self.windows(io)?.map(|w| w.count);
-        let ([batch, ..], [.., units]) = (io.input(INPUT)?.shape_n::<5>()?, io.input(WEIGHTS)?.shape_n::<5>()?);
+        let ([batch, ..], [.., units]) = (
+            io.input(INPUT)?.shape_n::<5>()?,
+            io.input(WEIGHTS)?.shape_n::<5>()?,
+        );
         Ok(vec![vec![batch, planes, rows, columns, units]])
     }
 
@@ -118,7 +135,12 @@ impl Operator for Conv3d {
         let area = filter_h * filter_w;
         let packed: Vec<f32> = (0..units * area * stack)
             .map(|i| {
-                let (unit, tap, plane, channel) = (i / (area * stack), i / stack % area, i % stack / depth, i % depth);
+                let (unit, tap, plane, channel) = (
+                    i / (area * stack),
+                    i / stack % area,
+                    i % stack / depth,
+                    i % depth,
+                );
                 weights[((plane * area + tap) * depth + channel) * units + unit]
             })
             .collect();
@@ -130,26 +152,35 @@ impl Operator for Conv3d {
             let threads = run.threads.min(threads);
             let parts = run.parts::<f32>(0);
             let input = parts.inputs.get::<f32>(INPUT);
-            let (stack_memory, scratch) =
-                bytemuck::cast_slice_mut::<u8, f32>(parts.scratch).split_at_mut(stacked.next_multiple_of(16));
+            let (stack_memory, scratch) = bytemuck::cast_slice_mut::<u8, f32>(parts.scratch)
+                .split_at_mut(stacked.next_multiple_of(16));
             let stacked = &mut stack_memory[..stacked];
             let plane_len = in_h * in_w * depth;
-            for (index, output) in parts.output.chunks_exact_mut(geometry.output_len()).enumerate() {
+            for (index, output) in parts
+                .output
+                .chunks_exact_mut(geometry.output_len())
+                .enumerate()
+            {
                 let (batch, plane) = (index / planes.count, index % planes.count);
                 for tap in 0..filter_planes {
-                    let plane = (plane * planes.stride + tap * planes.dilation).wrapping_sub(planes.before);
-                    let source = (plane < in_planes).then(|| &input[(batch * in_planes + plane) * plane_len..][..plane_len]);
+                    let plane =
+                        (plane * planes.stride + tap * planes.dilation).wrapping_sub(planes.before);
+                    let source = (plane < in_planes)
+                        .then(|| &input[(batch * in_planes + plane) * plane_len..][..plane_len]);
                     for (pixel, stack) in stacked.chunks_exact_mut(stack).enumerate() {
                         let target = &mut stack[tap * depth..][..depth];
                         match source {
-                            Some(source) => target.copy_from_slice(&source[pixel * depth..][..depth]),
+                            Some(source) => {
+                                target.copy_from_slice(&source[pixel * depth..][..depth])
+                            }
                             None => target.fill(0.0),
                         }
                     }
                 }
                 conv.run(stacked, output, scratch, threads);
             }
-        }).with_copies_of([WEIGHTS, BIAS]))
+        })
+        .with_copies_of([WEIGHTS, BIAS]))
     }
 }
 
@@ -162,14 +193,24 @@ mod tests {
     fn sums_over_planes_with_padding() {
         let input = Case::f32([1, 3, 1, 1, 1], [1.0, 2.0, 3.0]);
         let weights = Case::f32([3, 1, 1, 1, 1], [10.0, 1.0, 100.0]).constant();
-        let output = eval(Conv3d::default(), &[input, weights], Case::result(DType::F32));
+        let output = eval(
+            Conv3d::default(),
+            &[input, weights],
+            Case::result(DType::F32),
+        );
         assert_eq!(output.get::<f32>(), [201.0, 312.0, 23.0]);
     }
 
     #[test]
     fn rejects_depths_that_differ() {
-        let inputs = [Case::f32([1, 1, 1, 1, 2], [0.0; 2]), Case::f32([1, 1, 1, 1, 1], [0.0])];
+        let inputs = [
+            Case::f32([1, 1, 1, 1, 2], [0.0; 2]),
+            Case::f32([1, 1, 1, 1, 1], [0.0]),
+        ];
         let io = signature(&inputs, &[Case::result(DType::F32)]);
-        assert!(matches!(Conv3d::default().infer_shapes(&io), Err(OpError::Shape(_))));
+        assert!(matches!(
+            Conv3d::default().infer_shapes(&io),
+            Err(OpError::Shape(_))
+        ));
     }
 }

@@ -27,7 +27,9 @@ const BIAS: usize = 3;
 
 impl Attributes for Conv3dTranspose {
     fn read(options: &tfl::BuiltinOptionsT) -> Result<Self, OpError> {
-        Ok(Self { volume: Volume::read(options) })
+        Ok(Self {
+            volume: Volume::read(options),
+        })
     }
 
     fn write(&self) -> tfl::BuiltinOptionsT {
@@ -42,7 +44,11 @@ impl Conv3dTranspose {
         let wanted = io.input(SHAPE)?.integers()?;
         let shape: Option<Shape> = wanted.iter().map(|&d| usize::try_from(d).ok()).collect();
         match shape.as_deref().map(<[usize; 5]>::try_from) {
-            Some(Ok(shape)) if shape[0] == batch && shape[4] == units && depth == filter_depth && depth > 0 => Ok(shape),
+            Some(Ok(shape))
+                if shape[0] == batch && shape[4] == units && depth == filter_depth && depth > 0 =>
+            {
+                Ok(shape)
+            }
             _ => Err(OpError::Shape(format!(
                 "result {wanted:?} of batch {batch}, depth {depth} and filter {:?}",
                 io.input(WEIGHTS)?.shape
@@ -53,7 +59,10 @@ impl Conv3dTranspose {
     fn windows(&self, io: &Signature) -> Result<[Windows; 3], OpError> {
         let (output, weights) = (self.output_shape(io)?, io.input(WEIGHTS)?.shape_n::<5>()?);
         let v = &self.volume;
-        let axis = |i: usize| v.padding.windows(output[i + 1], weights[i], v.stride[i], v.dilation[i]);
+        let axis = |i: usize| {
+            v.padding
+                .windows(output[i + 1], weights[i], v.stride[i], v.dilation[i])
+        };
         Ok([axis(0)?, axis(1)?, axis(2)?])
     }
 }
@@ -89,22 +98,30 @@ impl Operator for Conv3dTranspose {
         // Where tap `tap` of the element at `at` adds to the result.
         let target = move |axis: usize, at: usize, tap: usize| {
             let (stride, w) = (strides[axis] as usize, windows[axis]);
-            let to = at.checked_mul(stride)?.checked_add(tap * w.dilation)?.checked_sub(w.before)?;
+            let to = at
+                .checked_mul(stride)?
+                .checked_add(tap * w.dilation)?
+                .checked_sub(w.before)?;
             (to < output_size[axis]).then_some(to)
         };
         Ok(Kernel::new(move |run| {
             let parts = run.parts::<f32>(0);
             let input = parts.inputs.get::<f32>(INPUT);
-            parts.output.chunks_exact_mut(units).for_each(|voxel| voxel.copy_from_slice(&bias));
+            parts
+                .output
+                .chunks_exact_mut(units)
+                .for_each(|voxel| voxel.copy_from_slice(&bias));
             for (index, element) in input.chunks_exact(depth).enumerate() {
                 let (x, row) = (index % input_size[2], index / input_size[2]);
                 let (y, plane) = (row % input_size[1], row / input_size[1]);
                 let (z, batch) = (plane % input_size[0], plane / input_size[0]);
                 for (tap, weights) in weights.chunks_exact(tap_len).enumerate() {
                     let (tap_x, rest) = (tap % taps[2], tap / taps[2]);
-                    let (Some(z), Some(y), Some(x)) =
-                        (target(0, z, rest / taps[1]), target(1, y, rest % taps[1]), target(2, x, tap_x))
-                    else {
+                    let (Some(z), Some(y), Some(x)) = (
+                        target(0, z, rest / taps[1]),
+                        target(1, y, rest % taps[1]),
+                        target(2, x, tap_x),
+                    ) else {
                         continue;
                     };
                     let voxel = ((batch * out_planes + z) * out_h + y) * out_w + x;
@@ -116,8 +133,12 @@ impl Operator for Conv3dTranspose {
                     }
                 }
             }
-            parts.output.iter_mut().for_each(|y| *y = y.clamp(low, high));
-        }).with_copies_of([SHAPE, WEIGHTS, BIAS]))
+            parts
+                .output
+                .iter_mut()
+                .for_each(|y| *y = y.clamp(low, high));
+        })
+        .with_copies_of([SHAPE, WEIGHTS, BIAS]))
     }
 }
 
@@ -129,11 +150,20 @@ mod tests {
     use crate::testing::{Case, eval, signature};
 
     fn run(stride: i32, planes: i32, input: &[f32]) -> Vec<f32> {
-        let volume = Volume { padding: Padding::Valid, stride: [stride, 1, 1], ..Volume::default() };
+        let volume = Volume {
+            padding: Padding::Valid,
+            stride: [stride, 1, 1],
+            ..Volume::default()
+        };
         let shape = Case::i32([5], [1, planes, 1, 1, 1]).constant();
         let weights = Case::f32([3, 1, 1, 1, 1], [1.0, 10.0, 100.0]).constant();
         let input = Case::f32([1, input.len(), 1, 1, 1], input.iter().copied());
-        eval(Conv3dTranspose { volume }, &[shape, weights, input], Case::result(DType::F32)).get()
+        eval(
+            Conv3dTranspose { volume },
+            &[shape, weights, input],
+            Case::result(DType::F32),
+        )
+        .get()
     }
 
     #[test]
@@ -148,6 +178,9 @@ mod tests {
         let weights = Case::f32([1, 1, 1, 2, 1], [0.0; 2]).constant();
         let inputs = [shape, weights, Case::f32([1, 1, 1, 1, 1], [0.0])];
         let io = signature(&inputs, &[Case::result(DType::F32)]);
-        assert!(matches!(Conv3dTranspose::default().infer_shapes(&io), Err(OpError::Shape(_))));
+        assert!(matches!(
+            Conv3dTranspose::default().infer_shapes(&io),
+            Err(OpError::Shape(_))
+        ));
     }
 }

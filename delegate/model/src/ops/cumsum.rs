@@ -24,7 +24,10 @@ const AXIS: usize = 1;
 impl Attributes for Cumsum {
     fn read(options: &tfl::BuiltinOptionsT) -> Result<Self, OpError> {
         let options = options.as_cumsum_options().cloned().unwrap_or_default();
-        Ok(Self { exclusive: options.exclusive, reverse: options.reverse })
+        Ok(Self {
+            exclusive: options.exclusive,
+            reverse: options.reverse,
+        })
     }
 
     fn write(&self) -> tfl::BuiltinOptionsT {
@@ -52,7 +55,11 @@ impl Cumsum {
                     let row = |step: usize| (if reverse { len - 1 - step } else { step }) * inner;
                     let at = row(step);
                     for i in 0..inner {
-                        let before = if step > 0 { output[row(step - 1) + i] } else { T::zeroed() };
+                        let before = if step > 0 {
+                            output[row(step - 1) + i]
+                        } else {
+                            T::zeroed()
+                        };
                         output[at + i] = match (exclusive, step) {
                             (false, _) => add(before, input[at + i]),
                             (true, 0) => before,
@@ -90,8 +97,16 @@ mod tests {
     use crate::testing::{Case, eval, signature};
 
     fn sums(exclusive: bool, reverse: bool, axis: i32) -> Vec<i32> {
-        let inputs = [Case::i32([2, 3], [1, 2, 3, 4, 5, 6]), Case::i32([], [axis]).constant()];
-        eval(Cumsum { exclusive, reverse }, &inputs, Case::result(DType::I32)).get()
+        let inputs = [
+            Case::i32([2, 3], [1, 2, 3, 4, 5, 6]),
+            Case::i32([], [axis]).constant(),
+        ];
+        eval(
+            Cumsum { exclusive, reverse },
+            &inputs,
+            Case::result(DType::I32),
+        )
+        .get()
     }
 
     #[test]
@@ -106,6 +121,9 @@ mod tests {
     fn rejects_axes_outside() {
         let inputs = [Case::i32([2], [1, 2]), Case::i32([], [1]).constant()];
         let io = signature(&inputs, &[Case::result(DType::I32)]);
-        assert!(matches!(Cumsum::default().prepare(&io), Err(OpError::Attribute(_))));
+        assert!(matches!(
+            Cumsum::default().prepare(&io),
+            Err(OpError::Attribute(_))
+        ));
     }
 }

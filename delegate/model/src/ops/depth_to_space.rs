@@ -20,8 +20,13 @@ const INPUT: usize = 0;
 
 impl Attributes for DepthToSpace {
     fn read(options: &tfl::BuiltinOptionsT) -> Result<Self, OpError> {
-        let options = options.as_depth_to_space_options().cloned().unwrap_or_default();
-        Ok(Self { block_size: options.block_size })
+        let options = options
+            .as_depth_to_space_options()
+            .cloned()
+            .unwrap_or_default();
+        Ok(Self {
+            block_size: options.block_size,
+        })
     }
 
     fn write(&self) -> tfl::BuiltinOptionsT {
@@ -64,9 +69,14 @@ impl Operator for DepthToSpace {
         let block = block(self.block_size)?;
         let area = multiply_add(block, block, 0)?;
         if !depth.is_multiple_of(area) {
-            return Err(OpError::Shape(format!("depth {depth} is not in blocks of {area}")));
+            return Err(OpError::Shape(format!(
+                "depth {depth} is not in blocks of {area}"
+            )));
         }
-        let (height, width) = (multiply_add(height, block, 0)?, multiply_add(width, block, 0)?);
+        let (height, width) = (
+            multiply_add(height, block, 0)?,
+            multiply_add(width, block, 0)?,
+        );
         Ok(vec![vec![batch, height, width, depth / area]])
     }
 
@@ -84,7 +94,12 @@ impl Operator for DepthToSpace {
         let (input, output) = (io.input(INPUT)?, io.output(0)?);
         let ([batch, height, width, _], [.., depth]) = (input.shape_n()?, output.shape_n::<4>()?);
         let (from, to) = (strides(input)?, strides(output)?);
-        let axes = block_axes(block(self.block_size)?, [batch, height, width, depth], &to, &from);
+        let axes = block_axes(
+            block(self.block_size)?,
+            [batch, height, width, depth],
+            &to,
+            &from,
+        );
         let axes = axes.map(|(count, to, from)| Axis::linear(count, from, to));
         Ok(Copy::new(input, output, axes.into())?.kernel(INPUT))
     }
@@ -99,7 +114,11 @@ mod tests {
     #[test]
     fn spreads_channels_over_a_block() {
         let input = Case::i8([1, 1, 2, 4], [1, 2, 3, 4, 5, 6, 7, 8]);
-        let output = eval(DepthToSpace { block_size: 2 }, &[input], Case::result(DType::I8));
+        let output = eval(
+            DepthToSpace { block_size: 2 },
+            &[input],
+            Case::result(DType::I8),
+        );
         assert_eq!(output.shape, [1, 2, 4, 1]);
         assert_eq!(output.get::<i8>(), [1, 2, 5, 6, 3, 4, 7, 8]);
     }

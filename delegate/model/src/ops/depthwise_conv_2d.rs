@@ -6,8 +6,8 @@
 use bantam_kernels::{ConvGeometry, Quantizer};
 
 use super::Activation;
-use super::conv_2d::has_several_scales;
 use super::Padding;
+use super::conv_2d::has_several_scales;
 use super::hybrid::{Hybrid, Rule};
 use super::weighted_sum::{Rounding, WeightedSum};
 use super::{Attributes, OpError, Operator, QuantRule, Role, Signature};
@@ -54,7 +54,10 @@ const BIAS: usize = 2;
 
 impl Attributes for DepthwiseConv2d {
     fn read(options: &tfl::BuiltinOptionsT) -> Result<Self, OpError> {
-        let o = options.as_depthwise_conv_2_doptions().cloned().unwrap_or_default();
+        let o = options
+            .as_depthwise_conv_2_doptions()
+            .cloned()
+            .unwrap_or_default();
         Ok(Self {
             padding: Padding::from_code(o.padding),
             stride_h: o.stride_h,
@@ -83,10 +86,16 @@ impl DepthwiseConv2d {
     fn geometry(&self, io: &Signature) -> Result<ConvGeometry, OpError> {
         let [batch, in_h, in_w, in_depth] = io.input(INPUT)?.shape_n()?;
         let [one, filter_h, filter_w, out_depth] = io.input(WEIGHTS)?.shape_n()?;
-        let rows = self.padding.windows(in_h, filter_h, self.stride_h, self.dilation_h)?;
-        let columns = self.padding.windows(in_w, filter_w, self.stride_w, self.dilation_w)?;
+        let rows = self
+            .padding
+            .windows(in_h, filter_h, self.stride_h, self.dilation_h)?;
+        let columns = self
+            .padding
+            .windows(in_w, filter_w, self.stride_w, self.dilation_w)?;
         if one != 1 {
-            return Err(OpError::Shape(format!("the filter's first dimension is {one}, not 1")));
+            return Err(OpError::Shape(format!(
+                "the filter's first dimension is {one}, not 1"
+            )));
         }
         if in_depth == 0 || !out_depth.is_multiple_of(in_depth) {
             return Err(OpError::Shape(format!(
@@ -124,7 +133,10 @@ impl Operator for DepthwiseConv2d {
         QuantRule::calibrated([
             Role::Activation,
             Role::Weights { axis: Some(3) },
-            Role::Bias { input: INPUT, weights: WEIGHTS },
+            Role::Bias {
+                input: INPUT,
+                weights: WEIGHTS,
+            },
         ])
     }
 
@@ -155,7 +167,10 @@ impl Operator for DepthwiseConv2d {
             bias: BIAS,
             activation: self.activation,
             reference: Rounding::Fixed,
-            hybrid: Hybrid { reference: rule, fast: rule },
+            hybrid: Hybrid {
+                reference: rule,
+                fast: rule,
+            },
         };
         sum.prepare(geometry, true)
     }
@@ -170,7 +185,10 @@ mod tests {
     fn f32_keeps_channels_apart() {
         let input = Case::f32([1, 1, 2, 2], [1.0, 2.0, 3.0, 4.0]);
         let weights = Case::f32([1, 1, 2, 2], [1.0, 10.0, 100.0, 1000.0]).constant();
-        let op = DepthwiseConv2d { padding: Padding::Valid, ..DepthwiseConv2d::default() };
+        let op = DepthwiseConv2d {
+            padding: Padding::Valid,
+            ..DepthwiseConv2d::default()
+        };
         let output = eval(op, &[input, weights], Case::result(DType::F32));
         assert_eq!(output.get::<f32>(), [301.0, 4020.0]);
     }
@@ -178,10 +196,18 @@ mod tests {
     #[test]
     fn multiplier_gives_each_channel_several_filters() {
         let input = Case::i8([1, 1, 1, 2], [3, 5]).quantized(1.0, 1);
-        let weights = Case::i8([1, 1, 1, 4], [1, 2, 3, 4]).quantized(1.0, 0).constant();
+        let weights = Case::i8([1, 1, 1, 4], [1, 2, 3, 4])
+            .quantized(1.0, 0)
+            .constant();
         let output = Case::result(DType::I8).quantized(1.0, -1);
-        let op = DepthwiseConv2d { depth_multiplier: 2, ..DepthwiseConv2d::default() };
-        assert_eq!(eval(op, &[input, weights], output).get::<i8>(), [1, 3, 11, 15]);
+        let op = DepthwiseConv2d {
+            depth_multiplier: 2,
+            ..DepthwiseConv2d::default()
+        };
+        assert_eq!(
+            eval(op, &[input, weights], output).get::<i8>(),
+            [1, 3, 11, 15]
+        );
     }
 
     #[test]
@@ -199,6 +225,9 @@ mod tests {
         let input = Case::f32([1, 1, 1, 2], [0.0; 2]);
         let weights = Case::f32([1, 1, 1, 3], [0.0; 3]);
         let io = signature(&[input, weights], &[Case::result(DType::F32)]);
-        assert!(matches!(DepthwiseConv2d::default().infer_shapes(&io), Err(OpError::Shape(_))));
+        assert!(matches!(
+            DepthwiseConv2d::default().infer_shapes(&io),
+            Err(OpError::Shape(_))
+        ));
     }
 }

@@ -67,7 +67,10 @@ impl Operator for Dequantize {
 }
 
 fn is_per_axis(value: &Value) -> bool {
-    value.quantization.as_ref().is_some_and(|q| q.scale.len() > 1)
+    value
+        .quantization
+        .as_ref()
+        .is_some_and(|q| q.scale.len() > 1)
 }
 
 fn prepare_per_axis(io: &Signature, input: &Value) -> Result<Kernel, OpError> {
@@ -75,7 +78,10 @@ fn prepare_per_axis(io: &Signature, input: &Value) -> Result<Kernel, OpError> {
     let wrong = |what: String| Err(OpError::Quantization(what));
     let axis = usize::try_from(quantization.axis).unwrap_or(usize::MAX);
     let Some(&len) = input.shape.get(axis) else {
-        return wrong(format!("axis {} of shape {:?}", quantization.axis, input.shape));
+        return wrong(format!(
+            "axis {} of shape {:?}",
+            quantization.axis, input.shape
+        ));
     };
     let scales = quantization.scale.clone();
     if scales.len() != len {
@@ -123,18 +129,27 @@ mod tests {
     fn gives_real_values_of_each_type() {
         let result = || Case::result(DType::F32);
         let input = Case::i8([2], [-128, 3]).quantized(0.5, 1);
-        assert_eq!(eval(Dequantize, &[input], result()).get::<f32>(), [-64.5, 1.0]);
+        assert_eq!(
+            eval(Dequantize, &[input], result()).get::<f32>(),
+            [-64.5, 1.0]
+        );
         let input = Case::new(DType::U8, [1], &[255u8]).quantized(0.5, 1);
         assert_eq!(eval(Dequantize, &[input], result()).get::<f32>(), [127.0]);
         let input = Case::i32([1], [i32::MAX]).quantized(1.0, -1);
-        assert_eq!(eval(Dequantize, &[input], result()).get::<f32>(), [2147483648.0]);
+        assert_eq!(
+            eval(Dequantize, &[input], result()).get::<f32>(),
+            [2147483648.0]
+        );
     }
 
     #[test]
     fn widens_binary16() {
         let input = Case::new(DType::F16, [3], &[0x3c00u16, 0x0001, 0xfc00]);
         let output = eval(Dequantize, &[input], Case::result(DType::F32));
-        assert_eq!(output.get::<f32>(), [1.0, 2f32.powi(-24), f32::NEG_INFINITY]);
+        assert_eq!(
+            output.get::<f32>(),
+            [1.0, 2f32.powi(-24), f32::NEG_INFINITY]
+        );
     }
 
     #[test]

@@ -150,6 +150,9 @@ mod tests {
     fn rejects_a_ratio_of_scales_that_overflows() {
         let operands = [1e30, 1e-30].map(|scale| Case::i8([1], [1]).quantized(scale, 0));
         let io = signature(&operands, &[Case::result(DType::I8).quantized(1.0, 0)]);
-        assert!(matches!(Div::default().prepare(&io), Err(OpError::Quantization(_))));
+        assert!(matches!(
+            Div::default().prepare(&io),
+            Err(OpError::Quantization(_))
+        ));
     }
 }

@@ -23,11 +23,17 @@ const START: usize = 2;
 impl Operator for DynamicUpdateSlice {
     fn infer_shapes(&self, io: &Signature) -> Result<Vec<Shape>, OpError> {
         let (input, update, start) = (io.input(INPUT)?, io.input(UPDATE)?, io.input(START)?);
-        let fits = update.shape.iter().zip(&input.shape).all(|(update, input)| update <= input);
+        let fits = update
+            .shape
+            .iter()
+            .zip(&input.shape)
+            .all(|(update, input)| update <= input);
         if update.shape.len() != input.shape.len() || !fits || start.shape != [input.shape.len()] {
             return Err(OpError::Shape(format!(
                 "update of shape {:?} at {} indices in shape {:?}",
-                update.shape, start.len(), input.shape
+                update.shape,
+                start.len(),
+                input.shape
             )));
         }
         unary_shapes(io)
@@ -64,7 +70,12 @@ impl Operator for DynamicUpdateSlice {
         let copy = Copy::new(update, output, axes.collect())?;
         // How far the update can be moved along each axis, and the bytes of one step.
         let room: Vec<(i64, usize)> = (0..from.len())
-            .map(|d| ((output.shape[d] - update.shape[d]) as i64, to[d] as usize * size))
+            .map(|d| {
+                (
+                    (output.shape[d] - update.shape[d]) as i64,
+                    to[d] as usize * size,
+                )
+            })
             .collect();
         Ok(Kernel::new(move |run| {
             let parts = run.parts::<u8>(0);
@@ -72,7 +83,9 @@ impl Operator for DynamicUpdateSlice {
             let update = parts.inputs.bytes(UPDATE);
             let steps = room.iter().enumerate();
             let start: usize = steps
-                .map(|(d, &(room, step))| read(&parts.inputs, START, d).clamp(0, room) as usize * step)
+                .map(|(d, &(room, step))| {
+                    read(&parts.inputs, START, d).clamp(0, room) as usize * step
+                })
                 .sum();
             if !update.is_empty() {
                 copy.run(update, &mut parts.output[start..]);
@@ -87,30 +100,52 @@ mod tests {
     use crate::testing::{Case, eval, signature};
 
     fn operands(update: Case, start: [i32; 2]) -> [Case; 3] {
-        [Case::i8([2, 3], [1, 2, 3, 4, 5, 6]), update, Case::i32([2], start)]
+        [
+            Case::i8([2, 3], [1, 2, 3, 4, 5, 6]),
+            update,
+            Case::i32([2], start),
+        ]
     }
 
     #[test]
     fn replaces_a_block() {
         let update = || Case::i8([2, 1], [-1, -2]);
-        let output = eval(DynamicUpdateSlice, &operands(update(), [0, 1]), Case::result(DType::I8));
+        let output = eval(
+            DynamicUpdateSlice,
+            &operands(update(), [0, 1]),
+            Case::result(DType::I8),
+        );
         assert_eq!(output.get::<i8>(), [1, -1, 3, 4, -2, 6]);
-        let output = eval(DynamicUpdateSlice, &operands(update(), [-7, 9]), Case::result(DType::I8));
+        let output = eval(
+            DynamicUpdateSlice,
+            &operands(update(), [-7, 9]),
+            Case::result(DType::I8),
+        );
         assert_eq!(output.get::<i8>(), [1, 2, -1, 4, 5, -2]);
     }
 
     #[test]
     fn an_empty_update_changes_nothing() {
-        let output = eval(DynamicUpdateSlice, &operands(Case::i8([0, 1], []), [9, 9]), Case::result(DType::I8));
+        let output = eval(
+            DynamicUpdateSlice,
+            &operands(Case::i8([0, 1], []), [9, 9]),
+            Case::result(DType::I8),
+        );
         assert_eq!(output.get::<i8>(), [1, 2, 3, 4, 5, 6]);
     }
 
     #[test]
     fn rejects_updates_that_are_too_large() {
         for shape in [vec![2, 4], vec![2]] {
-            let update = Case { shape, ..Case::i8([1], [0]) };
+            let update = Case {
+                shape,
+                ..Case::i8([1], [0])
+            };
             let io = signature(&operands(update, [0, 0]), &[Case::result(DType::I8)]);
-            assert!(matches!(DynamicUpdateSlice.infer_shapes(&io), Err(OpError::Shape(_))));
+            assert!(matches!(
+                DynamicUpdateSlice.infer_shapes(&io),
+                Err(OpError::Shape(_))
+            ));
         }
     }
 }

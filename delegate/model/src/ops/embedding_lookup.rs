@@ -34,7 +34,9 @@ impl Operator for EmbeddingLookup {
         let [indices] = io.input(INDICES)?.shape_n()?;
         let mut shape = io.input(TABLE)?.shape.clone();
         if shape.len() < 2 {
-            return Err(OpError::Shape(format!("table of shape {shape:?} has no rows")));
+            return Err(OpError::Shape(format!(
+                "table of shape {shape:?} has no rows"
+            )));
         }
         shape[0] = indices;
         Ok(vec![shape])
@@ -64,12 +66,17 @@ impl Operator for EmbeddingLookup {
         let read = read_index(io, INDICES)?;
         let (rows, row_len) = (table.shape[0], count(&table.shape[1..])?);
         if rows == 0 {
-            return Err(OpError::Shape(format!("table of shape {:?} has no rows", table.shape)));
+            return Err(OpError::Shape(format!(
+                "table of shape {:?} has no rows",
+                table.shape
+            )));
         }
         if indices.data.is_some() {
             let outside = |&index: &i64| usize::try_from(index).map_or(true, |i| i >= rows);
             if let Some(index) = indices.integers()?.into_iter().find(outside) {
-                return Err(OpError::Shape(format!("index {index} of a table of {rows} rows")));
+                return Err(OpError::Shape(format!(
+                    "index {index} of a table of {rows} rows"
+                )));
             }
         }
         let row = move |index: i64| index.clamp(0, rows as i64 - 1) as usize;
@@ -110,14 +117,22 @@ mod tests {
 
     #[test]
     fn copies_rows() {
-        let output = eval(EmbeddingLookup, &[Case::i32([2], [2, 0]), table()], Case::result(DType::I8));
+        let output = eval(
+            EmbeddingLookup,
+            &[Case::i32([2], [2, 0]), table()],
+            Case::result(DType::I8),
+        );
         assert_eq!(output.get::<i8>(), [5, -6, 1, -2]);
     }
 
     #[test]
     fn dequantizes_with_the_scale_of_the_row() {
         let table = table().quantized_per_axis(0, [0.5, 1.0, 2.0]).constant();
-        let output = eval(EmbeddingLookup, &[Case::i32([3], [0, 2, 9]), table], Case::result(DType::F32));
+        let output = eval(
+            EmbeddingLookup,
+            &[Case::i32([3], [0, 2, 9]), table],
+            Case::result(DType::F32),
+        );
         assert_eq!(output.get::<f32>(), [0.5, -1.0, 10.0, -12.0, 10.0, -12.0]);
     }
 

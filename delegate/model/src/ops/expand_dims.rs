@@ -62,7 +62,10 @@ mod tests {
         for (axis, expected) in [(0, [1, 2, 3]), (-1, [2, 3, 1]), (1, [2, 1, 3])] {
             let inputs = [Case::i8([2, 3], 0..6), Case::i32([], [axis]).constant()];
             let output = eval(ExpandDims, &inputs, Case::result(DType::I8));
-            assert_eq!((&*output.shape, output.get()), (&expected[..], vec![0i8, 1, 2, 3, 4, 5]));
+            assert_eq!(
+                (&*output.shape, output.get()),
+                (&expected[..], vec![0i8, 1, 2, 3, 4, 5])
+            );
         }
     }
 
@@ -73,7 +76,10 @@ mod tests {
             let io = signature(&[Case::i8([2, 3], 0..6), axis], &[Case::result(DType::I8)]);
             ExpandDims.infer_shapes(&io)
         };
-        assert!(matches!(infer(axis.clone().constant()), Err(OpError::Attribute(_))));
+        assert!(matches!(
+            infer(axis.clone().constant()),
+            Err(OpError::Attribute(_))
+        ));
         assert!(matches!(infer(axis), Err(OpError::NotConstant(_))));
     }
 }

@@ -20,7 +20,12 @@ const ELEMENT: usize = 1;
 impl Operator for Fill {
     fn infer_shapes(&self, io: &Signature) -> Result<Vec<Shape>, OpError> {
         let shape = integers(io, SHAPE, "the shape")?;
-        Ok(vec![shape.into_iter().map(|d| size(d, "dimension")).collect::<Result<_, _>>()?])
+        Ok(vec![
+            shape
+                .into_iter()
+                .map(|d| size(d, "dimension"))
+                .collect::<Result<_, _>>()?,
+        ])
     }
 
     fn quant_rule(&self) -> Option<QuantRule> {
@@ -44,11 +49,16 @@ impl Operator for Fill {
         let (element, output) = (io.input(ELEMENT)?, io.output(0)?);
         element_size(element, output)?;
         if element.len() != 1 {
-            return Err(OpError::Shape(format!("an element of shape {:?}", element.shape)));
+            return Err(OpError::Shape(format!(
+                "an element of shape {:?}",
+                element.shape
+            )));
         }
         let (of, wanted) = (scale_and_zero_point(element), scale_and_zero_point(output));
         if of != wanted {
-            return Err(OpError::Quantization(format!("the element has {of:?} where the output has {wanted:?}")));
+            return Err(OpError::Quantization(format!(
+                "the element has {of:?} where the output has {wanted:?}"
+            )));
         }
         Ok(Kernel::new(|run| {
             let parts = run.parts::<u8>(0);
@@ -66,13 +76,19 @@ mod tests {
     fn fills_with_an_element_known_only_when_it_runs() {
         let inputs = [Case::i32([2], [2, 2]).constant(), Case::f32([], [1.5])];
         let output = eval(Fill, &inputs, Case::result(DType::F32));
-        assert_eq!((&*output.shape, output.get()), (&[2, 2][..], vec![1.5f32; 4]));
+        assert_eq!(
+            (&*output.shape, output.get()),
+            (&[2, 2][..], vec![1.5f32; 4])
+        );
     }
 
     #[test]
     fn rejects_negative_dimensions_and_several_elements() {
         let io = |dimension, element| {
-            signature(&[Case::i32([1], [dimension]).constant(), element], &[Case::result(DType::I8)])
+            signature(
+                &[Case::i32([1], [dimension]).constant(), element],
+                &[Case::result(DType::I8)],
+            )
         };
         let negative = Fill.infer_shapes(&io(-1, Case::i8([], [1])));
         assert!(matches!(negative, Err(OpError::Attribute(_))));

@@ -68,7 +68,11 @@ mod tests {
     #[test]
     fn rounds_down_for_all_signs() {
         let a = || Case::i32([4], [7, -7, 7, -7]);
-        let output = eval(FloorDiv, &[a(), Case::i32([4], [2, 2, -2, -2])], Case::result(DType::I32));
+        let output = eval(
+            FloorDiv,
+            &[a(), Case::i32([4], [2, 2, -2, -2])],
+            Case::result(DType::I32),
+        );
         assert_eq!(output.get::<i32>(), [3, -4, -4, 3]);
         let operands = [Case::f32([2], [7.0, -7.0]), Case::f32([], [2.0])];
         let output = eval(FloorDiv, &operands, Case::result(DType::F32));

@@ -68,7 +68,11 @@ mod tests {
     #[test]
     fn has_the_sign_of_the_divisor() {
         let a = || Case::i32([4], [7, -7, 7, -7]);
-        let output = eval(FloorMod, &[a(), Case::i32([4], [3, 3, -3, -3])], Case::result(DType::I32));
+        let output = eval(
+            FloorMod,
+            &[a(), Case::i32([4], [3, 3, -3, -3])],
+            Case::result(DType::I32),
+        );
         assert_eq!(output.get::<i32>(), [1, 2, -2, -1]);
         let operands = [Case::f32([2], [7.5, -7.5]), Case::f32([], [2.0])];
         let output = eval(FloorMod, &operands, Case::result(DType::F32));

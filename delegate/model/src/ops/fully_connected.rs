@@ -47,7 +47,10 @@ const BIAS: usize = 2;
 
 impl Attributes for FullyConnected {
     fn read(options: &tfl::BuiltinOptionsT) -> Result<Self, OpError> {
-        let o = options.as_fully_connected_options().cloned().unwrap_or_default();
+        let o = options
+            .as_fully_connected_options()
+            .cloned()
+            .unwrap_or_default();
         Ok(Self {
             activation: Activation::from_code(o.fused_activation_function),
             weights_format: o.weights_format,
@@ -73,7 +76,9 @@ fn sizes(io: &Signature) -> Result<(usize, usize, usize), OpError> {
     let [units, depth] = io.input(WEIGHTS)?.shape_n()?;
     let len = io.input(INPUT)?.len();
     if depth == 0 || !len.is_multiple_of(depth) {
-        return Err(OpError::Shape(format!("{len} elements are no rows of the weights' depth {depth}")));
+        return Err(OpError::Shape(format!(
+            "{len} elements are no rows of the weights' depth {depth}"
+        )));
     }
     Ok((len / depth, depth, units))
 }
@@ -85,7 +90,9 @@ impl Operator for FullyConnected {
             return Ok(vec![vec![rows, units]]);
         }
         match io.input(INPUT)?.shape.split_last() {
-            Some((&last, others)) if last == depth => Ok(vec![others.iter().copied().chain([units]).collect()]),
+            Some((&last, others)) if last == depth => {
+                Ok(vec![others.iter().copied().chain([units]).collect()])
+            }
             _ => Err(OpError::Shape(format!(
                 "input {:?} does not end with the weights' depth {depth}",
                 io.input(INPUT)?.shape
@@ -97,7 +104,10 @@ impl Operator for FullyConnected {
         QuantRule::calibrated([
             Role::Activation,
             Role::Weights { axis: Some(0) },
-            Role::Bias { input: INPUT, weights: WEIGHTS },
+            Role::Bias {
+                input: INPUT,
+                weights: WEIGHTS,
+            },
         ])
     }
 
@@ -139,11 +149,14 @@ impl Operator for FullyConnected {
             bias: BIAS,
             activation: self.activation,
             reference: Rounding::Double,
-            hybrid: Hybrid::new(rows, if self.asymmetric_quantize_inputs {
-                Quantizer::Asymmetric
-            } else {
-                Quantizer::Symmetric
-            }),
+            hybrid: Hybrid::new(
+                rows,
+                if self.asymmetric_quantize_inputs {
+                    Quantizer::Asymmetric
+                } else {
+                    Quantizer::Symmetric
+                },
+            ),
         };
         sum.prepare(ConvGeometry::product(rows, depth, units), false)
     }
@@ -159,7 +172,11 @@ mod tests {
         let input = Case::f32([1, 2], [1.0, 2.0]);
         let weights = Case::f32([2, 2], [1.0, 0.0, 3.0, 4.0]).constant();
         let bias = Case::f32([2], [10.0, 20.0]).constant();
-        let output = eval(FullyConnected::default(), &[input, weights, bias], Case::result(DType::F32));
+        let output = eval(
+            FullyConnected::default(),
+            &[input, weights, bias],
+            Case::result(DType::F32),
+        );
         assert_eq!(output.get::<f32>(), [11.0, 31.0]);
     }
 
@@ -167,9 +184,14 @@ mod tests {
     fn int8_requantizes_to_the_output_scale() {
         // 0.5 * 3 * 0.25 * 4 = 1.5, which a scale of 0.1 and zero point of -1 store as 14.
         let input = Case::i8([1, 1], [3]).quantized(0.5, 0);
-        let weights = Case::i8([1, 1], [4]).quantized_per_axis(0, [0.25]).constant();
+        let weights = Case::i8([1, 1], [4])
+            .quantized_per_axis(0, [0.25])
+            .constant();
         let output = Case::result(DType::I8).quantized(0.1, -1);
-        assert_eq!(eval(FullyConnected::default(), &[input, weights], output).get::<i8>(), [14]);
+        assert_eq!(
+            eval(FullyConnected::default(), &[input, weights], output).get::<i8>(),
+            [14]
+        );
     }
 
     #[test]
@@ -177,7 +199,14 @@ mod tests {
         let input = Case::i8([1, 2], [3, 1]).quantized(1.0, 0);
         let weights = Case::i8([1, 2], [127, 2]).quantized(1.0, -100);
         let output = Case::result(DType::I8).quantized(8.0, 0);
-        let run = |weights| eval(FullyConnected::default(), &[input.clone(), weights], output.clone()).get::<i8>();
+        let run = |weights| {
+            eval(
+                FullyConnected::default(),
+                &[input.clone(), weights],
+                output.clone(),
+            )
+            .get::<i8>()
+        };
         assert_eq!(run(weights.clone()), [98]);
         assert_eq!(run(weights.constant()), [98]);
     }
@@ -187,7 +216,10 @@ mod tests {
         let shape = |keep_num_dims, depth| {
             let weights = Case::f32([5, depth], vec![0.0; 5 * depth]);
             let inputs = [Case::f32([2, 3, 4], [0.0; 24]), weights];
-            let op = FullyConnected { keep_num_dims, ..FullyConnected::default() };
+            let op = FullyConnected {
+                keep_num_dims,
+                ..FullyConnected::default()
+            };
             op.infer_shapes(&signature(&inputs, &[Case::result(DType::F32)]))
         };
         assert_eq!(shape(true, 4), Ok(vec![vec![2, 3, 5]]));

@@ -28,7 +28,10 @@ const INDICES: usize = 1;
 impl Attributes for Gather {
     fn read(options: &tfl::BuiltinOptionsT) -> Result<Self, OpError> {
         let options = options.as_gather_options().cloned().unwrap_or_default();
-        Ok(Self { axis: options.axis, batch_dims: options.batch_dims })
+        Ok(Self {
+            axis: options.axis,
+            batch_dims: options.batch_dims,
+        })
     }
 
     fn write(&self) -> tfl::BuiltinOptionsT {
@@ -54,7 +57,10 @@ impl Gather {
             })?;
         if input.shape[..batches] != indices.shape[..batches] {
             let shapes = (&input.shape, &indices.shape);
-            return Err(OpError::Shape(format!("batches of {:?} and {:?} differ", shapes.0, shapes.1)));
+            return Err(OpError::Shape(format!(
+                "batches of {:?} and {:?} differ",
+                shapes.0, shapes.1
+            )));
         }
         Ok((axis, batches))
     }
@@ -64,7 +70,11 @@ impl Operator for Gather {
     fn infer_shapes(&self, io: &Signature) -> Result<Vec<Shape>, OpError> {
         let (input, indices) = (io.input(INPUT)?, io.input(INDICES)?);
         let (axis, batches) = self.dimensions(input, indices)?;
-        let parts = [&input.shape[..axis], &indices.shape[batches..], &input.shape[axis + 1..]];
+        let parts = [
+            &input.shape[..axis],
+            &indices.shape[batches..],
+            &input.shape[axis + 1..],
+        ];
         Ok(vec![parts.concat()])
     }
 
@@ -77,7 +87,9 @@ impl Operator for Gather {
     }
 
     fn version(&self, io: &Signature) -> i32 {
-        let (Ok(input), Ok(indices)) = (io.input(INPUT), io.input(INDICES)) else { return 1 };
+        let (Ok(input), Ok(indices)) = (io.input(INPUT), io.input(INDICES)) else {
+            return 1;
+        };
         match input.dtype {
             DType::I4 => 7,
             _ if indices.dtype == DType::I16 => 6,
@@ -96,11 +108,16 @@ impl Operator for Gather {
         let too_large = || OpError::Shape(format!("shape {:?} is too large", input.shape));
         let outer = count(&input.shape[batch_dims..axis])?;
         let len = input.shape[axis];
-        let run_len = count(&input.shape[axis + 1..])?.checked_mul(size).ok_or_else(too_large)?;
+        let run_len = count(&input.shape[axis + 1..])?
+            .checked_mul(size)
+            .ok_or_else(too_large)?;
         let each = count(&indices.shape[batch_dims..])?;
         let block = run_len.checked_mul(len).ok_or_else(too_large)?;
         if len == 0 {
-            return Err(OpError::Shape(format!("axis {axis} of {:?} is empty", input.shape)));
+            return Err(OpError::Shape(format!(
+                "axis {axis} of {:?} is empty",
+                input.shape
+            )));
         }
         let read = read_index(io, INDICES)?;
         if indices.data.is_some() {
@@ -132,21 +149,44 @@ mod tests {
     #[test]
     fn takes_columns() {
         let inputs = [Case::i8([2, 3], 0..6), Case::i32([2], [2, 0])];
-        let output = eval(Gather { axis: -1, batch_dims: 0 }, &inputs, Case::result(DType::I8));
-        assert_eq!((&*output.shape, output.get()), (&[2, 2][..], vec![2i8, 0, 5, 3]));
+        let output = eval(
+            Gather {
+                axis: -1,
+                batch_dims: 0,
+            },
+            &inputs,
+            Case::result(DType::I8),
+        );
+        assert_eq!(
+            (&*output.shape, output.get()),
+            (&[2, 2][..], vec![2i8, 0, 5, 3])
+        );
     }
 
     #[test]
     fn each_batch_has_its_indices() {
         let indices = Case::new(DType::I64, [2, 1], &[1i64, 0]);
         let inputs = [Case::i8([2, 2, 2], 0..8), indices];
-        let output = eval(Gather { axis: 2, batch_dims: 1 }, &inputs, Case::result(DType::I8));
-        assert_eq!((&*output.shape, output.get()), (&[2, 2, 1][..], vec![1i8, 3, 4, 6]));
+        let output = eval(
+            Gather {
+                axis: 2,
+                batch_dims: 1,
+            },
+            &inputs,
+            Case::result(DType::I8),
+        );
+        assert_eq!(
+            (&*output.shape, output.get()),
+            (&[2, 2, 1][..], vec![1i8, 3, 4, 6])
+        );
     }
 
     #[test]
     fn clamps_indices_known_only_when_it_runs() {
-        let inputs = [Case::i8([3], 0..3), Case::new(DType::I16, [2], &[-5i16, 300])];
+        let inputs = [
+            Case::i8([3], 0..3),
+            Case::new(DType::I16, [2], &[-5i16, 300]),
+        ];
         let output = eval(Gather::default(), &inputs, Case::result(DType::I8));
         assert_eq!(output.get::<i8>(), [0, 2]);
     }
@@ -157,8 +197,14 @@ mod tests {
             let inputs = [Case::i8([3], 0..3), Case::i32([1], [index]).constant()];
             let mut io = signature(&inputs, &[Case::result(DType::I8)]);
             io.outputs[0].shape = vec![1];
-            assert!(matches!(Gather::default().prepare(&io), Err(OpError::Shape(_))));
-            let op = Gather { axis: 0, batch_dims: 1 };
+            assert!(matches!(
+                Gather::default().prepare(&io),
+                Err(OpError::Shape(_))
+            ));
+            let op = Gather {
+                axis: 0,
+                batch_dims: 1,
+            };
             assert!(matches!(op.infer_shapes(&io), Err(OpError::Attribute(_))));
         }
     }

@@ -23,9 +23,15 @@ const INDICES: usize = 1;
 
 /// The dimensions of the indices but the last, and that one: how many axes a place has.
 fn dimensions<'a>(input: &Value, indices: &'a Value) -> Result<(&'a [usize], usize), OpError> {
-    let split = indices.shape.split_last().filter(|&(&axes, _)| axes <= input.shape.len() && !input.shape.is_empty());
+    let split = indices
+        .shape
+        .split_last()
+        .filter(|&(&axes, _)| axes <= input.shape.len() && !input.shape.is_empty());
     let (&axes, outer) = split.ok_or_else(|| {
-        OpError::Shape(format!("indices of shape {:?} into shape {:?}", indices.shape, input.shape))
+        OpError::Shape(format!(
+            "indices of shape {:?} into shape {:?}",
+            indices.shape, input.shape
+        ))
     })?;
     Ok((outer, axes))
 }
@@ -46,7 +52,9 @@ impl Operator for GatherNd {
     }
 
     fn version(&self, io: &Signature) -> i32 {
-        let (Ok(input), Ok(indices)) = (io.input(INPUT), io.input(INDICES)) else { return 1 };
+        let (Ok(input), Ok(indices)) = (io.input(INPUT), io.input(INDICES)) else {
+            return 1;
+        };
         match input.dtype {
             DType::Bool => 5,
             _ if indices.dtype == DType::I16 => 4,
@@ -83,18 +91,36 @@ mod tests {
     #[test]
     fn takes_elements_and_slices() {
         let input = || Case::i8([2, 3], 0..6);
-        let elements = eval(GatherNd, &[input(), Case::i32([2, 2], [1, 0, 0, 2])], Case::result(DType::I8));
+        let elements = eval(
+            GatherNd,
+            &[input(), Case::i32([2, 2], [1, 0, 0, 2])],
+            Case::result(DType::I8),
+        );
         assert_eq!((&*elements.shape, elements.get()), (&[2][..], vec![3i8, 2]));
-        let rows = eval(GatherNd, &[input(), Case::i32([2, 1], [1, 1])], Case::result(DType::I8));
-        assert_eq!((&*rows.shape, rows.get()), (&[2, 3][..], vec![3i8, 4, 5, 3, 4, 5]));
-        let whole = eval(GatherNd, &[input(), Case::i32([2, 0], [])], Case::result(DType::I8));
+        let rows = eval(
+            GatherNd,
+            &[input(), Case::i32([2, 1], [1, 1])],
+            Case::result(DType::I8),
+        );
+        assert_eq!(
+            (&*rows.shape, rows.get()),
+            (&[2, 3][..], vec![3i8, 4, 5, 3, 4, 5])
+        );
+        let whole = eval(
+            GatherNd,
+            &[input(), Case::i32([2, 0], [])],
+            Case::result(DType::I8),
+        );
         assert_eq!(whole.shape, [2, 2, 3]);
     }
 
     #[test]
     fn takes_the_nearest_of_indices_known_only_when_it_runs() {
         let inputs = [Case::i8([2, 3], 0..6), Case::i32([1, 2], [7, -1])];
-        assert_eq!(eval(GatherNd, &inputs, Case::result(DType::I8)).get::<i8>(), [3]);
+        assert_eq!(
+            eval(GatherNd, &inputs, Case::result(DType::I8)).get::<i8>(),
+            [3]
+        );
     }
 
     #[test]

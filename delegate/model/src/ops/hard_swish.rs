@@ -118,14 +118,22 @@ mod tests {
     #[test]
     fn i8_is_zero_below_and_identity_above() {
         let input = Case::i8([4], [-128, 0, 20, 127]).quantized(0.05, 0);
-        let output = eval(HardSwish, &[input], Case::result(DType::I8).quantized(0.05, -8));
+        let output = eval(
+            HardSwish,
+            &[input],
+            Case::result(DType::I8).quantized(0.05, -8),
+        );
         assert_eq!(output.get::<i8>(), [-8, -8, 5, 119]);
     }
 
     #[test]
     fn saturates_for_any_scale() {
         let input = Case::i8([3], [-128, 0, 127]).quantized(1e30, 0);
-        let output = eval(HardSwish, &[input], Case::result(DType::I8).quantized(1e30, 0));
+        let output = eval(
+            HardSwish,
+            &[input],
+            Case::result(DType::I8).quantized(1e30, 0),
+        );
         assert_eq!(output.get::<i8>(), [0, 0, 127]);
     }
 
@@ -133,6 +141,9 @@ mod tests {
     fn rejects_an_output_scale_far_below_the_input_scale() {
         let input = Case::i8([1], [1]).quantized(1.0, 0);
         let io = signature(&[input], &[Case::result(DType::I8).quantized(0.001, 0)]);
-        assert!(matches!(HardSwish.prepare(&io), Err(OpError::Quantization(_))));
+        assert!(matches!(
+            HardSwish.prepare(&io),
+            Err(OpError::Quantization(_))
+        ));
     }
 }

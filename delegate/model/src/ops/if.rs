@@ -24,7 +24,10 @@ const ELSE: usize = 1;
 impl Attributes for If {
     fn read(options: &tfl::BuiltinOptionsT) -> Result<Self, OpError> {
         let options = options.as_if_options().cloned().unwrap_or_default();
-        Ok(Self { then: options.then_subgraph_index, otherwise: options.else_subgraph_index })
+        Ok(Self {
+            then: options.then_subgraph_index,
+            otherwise: options.else_subgraph_index,
+        })
     }
 
     fn write(&self) -> tfl::BuiltinOptionsT {
@@ -59,7 +62,11 @@ impl Operator for If {
     }
 
     fn bodies(&self) -> Vec<Body> {
-        let body = |subgraph| Body { subgraph, first_operand: 1, outputs: BodyOutputs::Results };
+        let body = |subgraph| Body {
+            subgraph,
+            first_operand: 1,
+            outputs: BodyOutputs::Results,
+        };
         vec![body(self.then), body(self.otherwise)]
     }
 
@@ -67,7 +74,11 @@ impl Operator for If {
         let (then, otherwise) = (Frame::new(io.body(THEN)?, 0), Frame::new(io.body(ELSE)?, 0));
         let scratch = then.end().max(otherwise.end());
         Ok(Kernel::with_scratch(scratch, move |run| {
-            let chosen = if run.flag(CONDITION) { &then } else { &otherwise };
+            let chosen = if run.flag(CONDITION) {
+                &then
+            } else {
+                &otherwise
+            };
             chosen.call(run, 1);
         }))
     }
@@ -84,7 +95,10 @@ mod tests {
     fn branches(condition: DType) -> Vec<Subgraph> {
         let x = || tensor(DType::F32, [2]);
         let tensors = vec![tensor(condition, [1]), x(), x()];
-        let op = If { then: 1, otherwise: 2 };
+        let op = If {
+            then: 1,
+            otherwise: 2,
+        };
         let main = subgraph(tensors, &[0, 1], &[2], vec![(op.into(), &[0, 1], &[2])]);
         let relu = subgraph(vec![x(), x()], &[0], &[1], vec![(Relu.into(), &[0], &[1])]);
         let unchanged = subgraph(vec![x()], &[0], &[0], Vec::new());
@@ -94,7 +108,9 @@ mod tests {
     #[test]
     fn runs_the_branch_that_is_chosen() {
         let mut runner = runner(branches(DType::Bool));
-        runner.set_input(1, bytemuck::cast_slice(&[-1.0f32, 2.0])).unwrap();
+        runner
+            .set_input(1, bytemuck::cast_slice(&[-1.0f32, 2.0]))
+            .unwrap();
         for (condition, output) in [(1, [0.0f32, 2.0]), (0, [-1.0, 2.0])] {
             runner.set_input(0, &[condition]).unwrap();
             runner.run().unwrap();

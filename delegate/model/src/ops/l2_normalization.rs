@@ -55,9 +55,11 @@ impl Operator for L2Normalization {
                 self.activation
             )));
         }
-        let depth = *io.input(0)?.shape.last().ok_or_else(|| {
-            OpError::Shape("a scalar has no axis to normalize over".into())
-        })?;
+        let depth = *io
+            .input(0)?
+            .shape
+            .last()
+            .ok_or_else(|| OpError::Shape("a scalar has no axis to normalize over".into()))?;
         match unary_type(io)? {
             DType::F32 => Ok(prepare_f32(depth.max(1))),
             DType::I8 => prepare_quantized::<i8>(io, depth.max(1)),
@@ -124,7 +126,11 @@ mod tests {
     #[test]
     fn f32_rows_have_length_one() {
         let input = Case::f32([2, 2], [3.0, -4.0, 0.0, 0.0]);
-        let output = eval(L2Normalization::default(), &[input], Case::result(DType::F32));
+        let output = eval(
+            L2Normalization::default(),
+            &[input],
+            Case::result(DType::F32),
+        );
         assert_eq!(output.get::<f32>(), [0.6, -0.8, 0.0, 0.0]);
     }
 

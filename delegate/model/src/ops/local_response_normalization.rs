@@ -104,9 +104,19 @@ mod tests {
             eval_with(numerics, op, &[input], &[Case::result(DType::F32)])[0].get::<f32>()
         };
         let expected = [1.0 / 3.0, 2.0 / 11.0, 3.0 / 27.0];
-        assert!(output(Numerics::Reference).iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-6));
+        assert!(
+            output(Numerics::Reference)
+                .iter()
+                .zip(expected)
+                .all(|(a, b)| (a - b).abs() < 1e-6)
+        );
         let expected = [1.0 / 11.0, 2.0 / 29.0, 3.0 / 27.0];
-        assert!(output(Numerics::Fast).iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-6));
+        assert!(
+            output(Numerics::Fast)
+                .iter()
+                .zip(expected)
+                .all(|(a, b)| (a - b).abs() < 1e-6)
+        );
     }
 
     #[test]
@@ -118,7 +128,12 @@ mod tests {
         let input = || Case::f32([1, 1, 1, 2], [1.0, 2.0]);
         for radius in [0, i32::MAX] {
             for numerics in [Numerics::Reference, Numerics::Fast] {
-                eval_with(numerics, op(radius), &[input()], &[Case::result(DType::F32)]);
+                eval_with(
+                    numerics,
+                    op(radius),
+                    &[input()],
+                    &[Case::result(DType::F32)],
+                );
             }
         }
         let io = signature(&[input()], &[Case::result(DType::F32)]);

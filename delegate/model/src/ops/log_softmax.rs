@@ -48,9 +48,10 @@ impl Operator for LogSoftmax {
     }
 
     fn prepare(&self, io: &Signature) -> Result<Kernel, OpError> {
-        let depth = *io.input(0)?.shape.last().ok_or_else(|| {
-            OpError::Shape("softmax of a scalar has no axis to sum over".into())
-        })?;
+        let depth =
+            *io.input(0)?.shape.last().ok_or_else(|| {
+                OpError::Shape("softmax of a scalar has no axis to sum over".into())
+            })?;
         match (unary_type(io)?, io.numerics) {
             (DType::F32, _) => Ok(prepare_f32(depth.max(1))),
             (DType::I8, Numerics::Reference) => prepare_fixed(io, depth),
@@ -86,13 +87,17 @@ fn prepare_float(io: &Signature, depth: usize) -> Result<Kernel, OpError> {
     let exponentials = tabulate(DType::U8, |below| (-scale * below as f32).exp());
     let steps = scale / SCALE;
     Ok(by_rows(DType::I8, depth, move |row, out| {
-        let sum: f32 = row.below().fold(0.0, |sum, below| sum + exponentials[below]);
+        let sum: f32 = row
+            .below()
+            .fold(0.0, |sum, below| sum + exponentials[below]);
         // The largest as int8.
         let largest = f32::from((row.largest ^ row.flip) as i8);
         let offset = (scale * largest + sum.ln()) / SCALE;
         for (out, below) in out.iter_mut().zip(row.below()) {
             let value = (steps * (largest - below as f32) - offset).round_ties_even();
-            *out = round_half_away(value).saturating_add(ZERO_POINT).clamp(-128, 127) as u8;
+            *out = round_half_away(value)
+                .saturating_add(ZERO_POINT)
+                .clamp(-128, 127) as u8;
         }
     }))
 }
@@ -103,7 +108,9 @@ fn prepare_fixed(io: &Signature, depth: usize) -> Result<Kernel, OpError> {
     let inverse = exponentials.inverse()?;
     Ok(by_rows(DType::I8, depth, move |row, out| {
         let terms = row.below().filter_map(|below| exponentials.get(below));
-        let sum = terms.fold(0i32, |sum, e| sum.saturating_add(rounding_divide_by_pot(e, 12)));
+        let sum = terms.fold(0i32, |sum, e| {
+            sum.saturating_add(rounding_divide_by_pot(e, 12))
+        });
         // In Q5.26, and the smallest difference above -32 in steps of the operand.
         let log_sum = ln(sum);
         let smallest = inverse.apply(log_sum.wrapping_add(i32::MIN));
@@ -160,6 +167,9 @@ mod tests {
         assert!(matches!(LogSoftmax.prepare(&io), Err(OpError::Shape(_))));
         let input = Case::i8([1], [1]).quantized(1.0, 0);
         let io = signature(&[input], &[Case::result(DType::I8).quantized(1.0, 0)]);
-        assert!(matches!(LogSoftmax.prepare(&io), Err(OpError::Quantization(_))));
+        assert!(matches!(
+            LogSoftmax.prepare(&io),
+            Err(OpError::Quantization(_))
+        ));
     }
 }

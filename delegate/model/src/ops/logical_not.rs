@@ -47,6 +47,9 @@ mod tests {
     #[test]
     fn inverts() {
         let input = Case::new(DType::Bool, [2], &[0u8, 1]);
-        assert_eq!(eval(LogicalNot, &[input], Case::result(DType::Bool)).bytes, [1, 0]);
+        assert_eq!(
+            eval(LogicalNot, &[input], Case::result(DType::Bool)).bytes,
+            [1, 0]
+        );
     }
 }

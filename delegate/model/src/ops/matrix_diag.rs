@@ -17,7 +17,13 @@ no_attributes!(MatrixDiag, MatrixDiagOptions);
 const INPUT: usize = 0;
 
 /// Copies the elements of `diagonal`, of `size` bytes, to the diagonals of the matrices in `output`.
-pub(super) fn set_diagonals(diagonal: &[u8], output: &mut [u8], size: usize, rows: usize, columns: usize) {
+pub(super) fn set_diagonals(
+    diagonal: &[u8],
+    output: &mut [u8],
+    size: usize,
+    rows: usize,
+    columns: usize,
+) {
     let len = rows.min(columns) * size;
     let matrices = output.chunks_exact_mut(rows * columns * size);
     for (matrix, diagonal) in matrices.zip(diagonal.chunks_exact(len)) {
@@ -31,7 +37,11 @@ pub(super) fn set_diagonals(diagonal: &[u8], output: &mut [u8], size: usize, row
 impl Operator for MatrixDiag {
     fn infer_shapes(&self, io: &Signature) -> Result<Vec<Shape>, OpError> {
         let mut shape = io.input(INPUT)?.shape.clone();
-        shape.push(*shape.last().ok_or_else(|| OpError::Shape("a scalar is no diagonal".into()))?);
+        shape.push(
+            *shape
+                .last()
+                .ok_or_else(|| OpError::Shape("a scalar is no diagonal".into()))?,
+        );
         Ok(vec![shape])
     }
 
@@ -59,13 +69,23 @@ mod tests {
 
     #[test]
     fn makes_a_matrix_of_each_row() {
-        let output = eval(MatrixDiag, &[Case::i32([2, 2], [1, 2, 3, 4])], Case::result(DType::I32));
-        assert_eq!((&*output.shape, output.get()), (&[2, 2, 2][..], vec![1i32, 0, 0, 2, 3, 0, 0, 4]));
+        let output = eval(
+            MatrixDiag,
+            &[Case::i32([2, 2], [1, 2, 3, 4])],
+            Case::result(DType::I32),
+        );
+        assert_eq!(
+            (&*output.shape, output.get()),
+            (&[2, 2, 2][..], vec![1i32, 0, 0, 2, 3, 0, 0, 4])
+        );
     }
 
     #[test]
     fn rejects_scalars() {
         let io = signature(&[Case::i8([], [0])], &[Case::result(DType::I8)]);
-        assert!(matches!(MatrixDiag.infer_shapes(&io), Err(OpError::Shape(_))));
+        assert!(matches!(
+            MatrixDiag.infer_shapes(&io),
+            Err(OpError::Shape(_))
+        ));
     }
 }

@@ -23,8 +23,12 @@ impl Operator for MatrixSetDiag {
     fn infer_shapes(&self, io: &Signature) -> Result<Vec<Shape>, OpError> {
         let (input, diagonal) = (&io.input(INPUT)?.shape, &io.input(DIAGONAL)?.shape);
         match &**input {
-            [outer @ .., rows, columns] if *diagonal == [outer, &[*rows.min(columns)]].concat() => unary_shapes(io),
-            _ => Err(OpError::Shape(format!("diagonals of shape {diagonal:?} in shape {input:?}"))),
+            [outer @ .., rows, columns] if *diagonal == [outer, &[*rows.min(columns)]].concat() => {
+                unary_shapes(io)
+            }
+            _ => Err(OpError::Shape(format!(
+                "diagonals of shape {diagonal:?} in shape {input:?}"
+            ))),
         }
     }
 
@@ -37,12 +41,21 @@ impl Operator for MatrixSetDiag {
         let size = element_size(input, output)?;
         element_size(diagonal, output)?;
         let [.., rows, columns] = *input.shape else {
-            return Err(OpError::Shape(format!("no matrices in shape {:?}", input.shape)));
+            return Err(OpError::Shape(format!(
+                "no matrices in shape {:?}",
+                input.shape
+            )));
         };
         Ok(Kernel::new(move |run| {
             let parts = run.parts::<u8>(0);
             parts.output.copy_from_slice(parts.inputs.bytes(INPUT));
-            set_diagonals(parts.inputs.bytes(DIAGONAL), parts.output, size, rows, columns);
+            set_diagonals(
+                parts.inputs.bytes(DIAGONAL),
+                parts.output,
+                size,
+                rows,
+                columns,
+            );
         }))
     }
 }
@@ -65,7 +78,13 @@ mod tests {
 
     #[test]
     fn rejects_diagonals_of_another_length() {
-        let io = signature(&[Case::i8([2, 3], [0; 6]), Case::i8([3], [0; 3])], &[Case::result(DType::I8)]);
-        assert!(matches!(MatrixSetDiag.infer_shapes(&io), Err(OpError::Shape(_))));
+        let io = signature(
+            &[Case::i8([2, 3], [0; 6]), Case::i8([3], [0; 3])],
+            &[Case::result(DType::I8)],
+        );
+        assert!(matches!(
+            MatrixSetDiag.infer_shapes(&io),
+            Err(OpError::Shape(_))
+        ));
     }
 }

@@ -36,7 +36,14 @@ impl MaxPool2d {
             let threads = run.threads;
             let parts = run.parts::<T>(0);
             let finish = |most: T, _| most.clamp(low, high);
-            walk.run(parts.inputs.get(INPUT), parts.output, threads, least, T::max, finish);
+            walk.run(
+                parts.inputs.get(INPUT),
+                parts.output,
+                threads,
+                least,
+                T::max,
+                finish,
+            );
         }))
     }
 }
@@ -69,7 +76,14 @@ impl Operator for MaxPool2d {
                     let parts = run.parts::<f32>(0);
                     let fold = |most: f32, x: f32| if most < x { x } else { most };
                     let finish = |most: f32, _| most.clamp(low, high);
-                    walk.run(parts.inputs.get(INPUT), parts.output, threads, f32::NEG_INFINITY, fold, finish);
+                    walk.run(
+                        parts.inputs.get(INPUT),
+                        parts.output,
+                        threads,
+                        f32::NEG_INFINITY,
+                        fold,
+                        finish,
+                    );
                 }))
             }
             DType::I8 => self.integers::<i8>(io),
@@ -88,7 +102,12 @@ mod tests {
 
     #[test]
     fn f32_takes_the_largest_of_each_channel() {
-        let pool = Pool2d { padding: Padding::Valid, filter_h: 2, filter_w: 2, ..Pool2d::default() };
+        let pool = Pool2d {
+            padding: Padding::Valid,
+            filter_h: 2,
+            filter_w: 2,
+            ..Pool2d::default()
+        };
         let input = Case::f32([1, 2, 2, 2], [1.0, -8.0, 2.0, -7.0, 4.0, -6.0, 3.0, -5.0]);
         let output = eval(MaxPool2d(pool), &[input], Case::result(DType::F32));
         assert_eq!(output.get::<f32>(), [4.0, -5.0]);
@@ -96,7 +115,11 @@ mod tests {
 
     #[test]
     fn int8_clamps_to_the_activation() {
-        let op = MaxPool2d(Pool2d { filter_w: 3, activation: Activation::Relu, ..Pool2d::default() });
+        let op = MaxPool2d(Pool2d {
+            filter_w: 3,
+            activation: Activation::Relu,
+            ..Pool2d::default()
+        });
         let input = Case::i8([1, 1, 3, 1], [-30, -20, 5]).quantized(0.5, -10);
         let output = Case::result(DType::I8).quantized(0.5, -10);
         assert_eq!(eval(op, &[input], output).get::<i8>(), [-10, 5, 5]);
@@ -104,8 +127,14 @@ mod tests {
 
     #[test]
     fn rejects_strides_below_1() {
-        let op = MaxPool2d(Pool2d { stride_w: -1, ..Pool2d::default() });
-        let io = signature(&[Case::f32([1, 1, 1, 1], [0.0])], &[Case::result(DType::F32)]);
+        let op = MaxPool2d(Pool2d {
+            stride_w: -1,
+            ..Pool2d::default()
+        });
+        let io = signature(
+            &[Case::f32([1, 1, 1, 1], [0.0])],
+            &[Case::result(DType::F32)],
+        );
         assert!(matches!(op.infer_shapes(&io), Err(OpError::Attribute(_))));
     }
 }

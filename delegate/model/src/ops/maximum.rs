@@ -73,7 +73,12 @@ mod tests {
         let operands = [Case::f32([2, 1], [2.0, 3.0]), Case::f32([2], [1.0, -5.0])];
         let output = eval(Maximum, &operands, Case::result(DType::F32));
         let pick = f32::max;
-        let expected = [pick(2.0, 1.0), pick(2.0, -5.0), pick(3.0, 1.0), pick(3.0, -5.0)];
+        let expected = [
+            pick(2.0, 1.0),
+            pick(2.0, -5.0),
+            pick(3.0, 1.0),
+            pick(3.0, -5.0),
+        ];
         assert_eq!(output.get::<f32>(), expected);
     }
 
@@ -88,6 +93,9 @@ mod tests {
     fn rejects_another_output_type() {
         let operands = [Case::i8([1], [-1]), Case::i8([1], [1])];
         let io = signature(&operands, &[Case::result(DType::F32)]);
-        assert!(matches!(Maximum.prepare(&io), Err(OpError::UnsupportedType { .. })));
+        assert!(matches!(
+            Maximum.prepare(&io),
+            Err(OpError::UnsupportedType { .. })
+        ));
     }
 }

@@ -22,7 +22,9 @@ const INPUT: usize = 0;
 
 impl Attributes for Mean {
     fn read(options: &tfl::BuiltinOptionsT) -> Result<Self, OpError> {
-        Ok(Self { keep_dims: reduction::read(options) })
+        Ok(Self {
+            keep_dims: reduction::read(options),
+        })
     }
 
     fn write(&self) -> tfl::BuiltinOptionsT {
@@ -31,7 +33,10 @@ impl Attributes for Mean {
 }
 
 /// The mean of integers that are no quantized values, rounded towards 0.
-fn integers<T: Pod + Into<i64>>(reduction: Reduction, from: fn(i64) -> T) -> Result<Kernel, OpError> {
+fn integers<T: Pod + Into<i64>>(
+    reduction: Reduction,
+    from: fn(i64) -> T,
+) -> Result<Kernel, OpError> {
     let results = count(&reduction.shape())?;
     let scratch = count(&[results, size_of::<i64>()])?;
     let count = reduction.count() as i64;
@@ -42,8 +47,14 @@ fn integers<T: Pod + Into<i64>>(reduction: Reduction, from: fn(i64) -> T) -> Res
         let parts = run.parts::<T>(0);
         let sums: &mut [i64] = bytemuck::cast_slice_mut(&mut parts.scratch[..scratch]);
         sums.fill(0);
-        reduction.fold(parts.inputs.get(INPUT), sums, |sum, x: T| sum.wrapping_add(x.into()));
-        parts.output.iter_mut().zip(&*sums).for_each(|(mean, &sum)| *mean = from(sum / count));
+        reduction.fold(parts.inputs.get(INPUT), sums, |sum, x: T| {
+            sum.wrapping_add(x.into())
+        });
+        parts
+            .output
+            .iter_mut()
+            .zip(&*sums)
+            .for_each(|(mean, &sum)| *mean = from(sum / count));
     }))
 }
 
@@ -94,14 +105,21 @@ mod tests {
     fn f32_averages_the_image() {
         let input = Case::f32([1, 2, 2, 2], (0..8).map(|v| v as f32));
         let axes = Case::i32([2], [1, 2]).constant();
-        let output = eval(Mean { keep_dims: true }, &[input, axes], Case::result(DType::F32));
+        let output = eval(
+            Mean { keep_dims: true },
+            &[input, axes],
+            Case::result(DType::F32),
+        );
         assert_eq!(output.shape, [1, 1, 1, 2]);
         assert_eq!(output.get::<f32>(), [3.0, 4.0]);
     }
 
     #[test]
     fn plain_integers_round_towards_zero() {
-        let inputs = [Case::i32([2, 2], [i32::MAX, i32::MAX, -3, -4]), Case::i32([1], [1]).constant()];
+        let inputs = [
+            Case::i32([2, 2], [i32::MAX, i32::MAX, -3, -4]),
+            Case::i32([1], [1]).constant(),
+        ];
         let output = eval(Mean::default(), &inputs, Case::result(DType::I32));
         assert_eq!(output.get::<i32>(), [i32::MAX, -3]);
     }
@@ -112,7 +130,14 @@ mod tests {
         let input = Case::i8([2], [4, 3]).quantized(0.5, 1);
         let axes = Case::i32([1], [0]).constant();
         let output = [Case::result(DType::I8).quantized(0.5, -1)];
-        let run = |numerics| eval_with(numerics, Mean::default(), &[input.clone(), axes.clone()], &output);
+        let run = |numerics| {
+            eval_with(
+                numerics,
+                Mean::default(),
+                &[input.clone(), axes.clone()],
+                &output,
+            )
+        };
         assert_eq!(run(Numerics::Reference)[0].get::<i8>(), [2]);
         assert_eq!(run(Numerics::Fast)[0].get::<i8>(), [1]);
     }
@@ -122,13 +147,19 @@ mod tests {
         let input = Case::i8([0], []).quantized(0.5, 1);
         let axes = Case::i32([1], [0]).constant();
         let io = signature(&[input, axes], &[Case::result(DType::I8).quantized(0.5, 1)]);
-        assert!(matches!(Mean::default().prepare(&io), Err(OpError::Shape(_))));
+        assert!(matches!(
+            Mean::default().prepare(&io),
+            Err(OpError::Shape(_))
+        ));
     }
 
     #[test]
     fn rejects_axes_that_are_computed() {
         let inputs = [Case::f32([1], [0.0]), Case::i32([1], [0])];
         let io = signature(&inputs, &[Case::result(DType::F32)]);
-        assert!(matches!(Mean::default().infer_shapes(&io), Err(OpError::NotConstant(_))));
+        assert!(matches!(
+            Mean::default().infer_shapes(&io),
+            Err(OpError::NotConstant(_))
+        ));
     }
 }

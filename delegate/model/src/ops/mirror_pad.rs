@@ -72,16 +72,19 @@ impl Operator for MirrorPad {
     fn prepare(&self, io: &Signature) -> Result<Kernel, OpError> {
         let (input, output, border) = (io.input(INPUT)?, io.output(0)?, self.border()?);
         let (from, to) = (strides(input)?, strides(output)?);
-        let axes = paddings(io)?.into_iter().enumerate().map(|(d, (before, _))| {
-            let len = input.shape[d];
-            let source = |index: usize| match index.checked_sub(before) {
-                None => before - index - 1 + border,
-                Some(inside) if inside < len => inside,
-                Some(past) => 2 * len - 1 - border - past,
-            };
-            let offsets = |i: usize| (source(i) as isize * from[d], i as isize * to[d]);
-            Axis::table((0..output.shape[d]).map(offsets))
-        });
+        let axes = paddings(io)?
+            .into_iter()
+            .enumerate()
+            .map(|(d, (before, _))| {
+                let len = input.shape[d];
+                let source = |index: usize| match index.checked_sub(before) {
+                    None => before - index - 1 + border,
+                    Some(inside) if inside < len => inside,
+                    Some(past) => 2 * len - 1 - border - past,
+                };
+                let offsets = |i: usize| (source(i) as isize * from[d], i as isize * to[d]);
+                Axis::table((0..output.shape[d]).map(offsets))
+            });
         Ok(Copy::new(input, output, axes.collect())?.kernel(INPUT))
     }
 }
@@ -92,15 +95,22 @@ mod tests {
     use crate::testing::{Case, eval, signature};
 
     fn operands(before: i32, after: i32) -> [Case; 2] {
-        [Case::i8([3], [1, 2, 3]), Case::i32([1, 2], [before, after]).constant()]
+        [
+            Case::i8([3], [1, 2, 3]),
+            Case::i32([1, 2], [before, after]).constant(),
+        ]
     }
 
     #[test]
     fn mirrors_with_and_without_the_outermost() {
-        let op = MirrorPad { mode: tfl::MirrorPadMode::REFLECT };
+        let op = MirrorPad {
+            mode: tfl::MirrorPadMode::REFLECT,
+        };
         let output = eval(op, &operands(2, 1), Case::result(DType::I8));
         assert_eq!(output.get::<i8>(), [3, 2, 1, 2, 3, 2]);
-        let op = MirrorPad { mode: tfl::MirrorPadMode::SYMMETRIC };
+        let op = MirrorPad {
+            mode: tfl::MirrorPadMode::SYMMETRIC,
+        };
         let output = eval(op, &operands(1, 3), Case::result(DType::I8));
         assert_eq!(output.get::<i8>(), [1, 1, 2, 3, 3, 2, 1]);
     }
@@ -110,7 +120,13 @@ mod tests {
         let io = signature(&operands(3, 0), &[Case::result(DType::I8)]);
         let infer = |mode| MirrorPad { mode }.infer_shapes(&io);
         assert!(infer(tfl::MirrorPadMode::SYMMETRIC).is_ok());
-        assert!(matches!(infer(tfl::MirrorPadMode::REFLECT), Err(OpError::Shape(_))));
-        assert!(matches!(infer(tfl::MirrorPadMode(2)), Err(OpError::Attribute(_))));
+        assert!(matches!(
+            infer(tfl::MirrorPadMode::REFLECT),
+            Err(OpError::Shape(_))
+        ));
+        assert!(matches!(
+            infer(tfl::MirrorPadMode(2)),
+            Err(OpError::Attribute(_))
+        ));
     }
 }

@@ -156,6 +156,9 @@ mod tests {
     fn rejects_a_ratio_of_scales_that_overflows() {
         let operands = [1, 1].map(|x| Case::i8([1], [x]).quantized(1e30, 0));
         let io = signature(&operands, &[Case::result(DType::I8).quantized(1.0, 0)]);
-        assert!(matches!(Mul::default().prepare(&io), Err(OpError::Quantization(_))));
+        assert!(matches!(
+            Mul::default().prepare(&io),
+            Err(OpError::Quantization(_))
+        ));
     }
 }

@@ -57,7 +57,11 @@ mod tests {
 
     #[test]
     fn integers_wrap() {
-        let output = eval(Neg, &[Case::i32([2], [i32::MIN, 7])], Case::result(DType::I32));
+        let output = eval(
+            Neg,
+            &[Case::i32([2], [i32::MIN, 7])],
+            Case::result(DType::I32),
+        );
         assert_eq!(output.get::<i32>(), [i32::MIN, -7]);
     }
 }

@@ -38,16 +38,28 @@ mod tests {
 
     fn operands(scores: Case, most: Case) -> [Case; 5] {
         let boxes = [0.0, 0.0, 2.0, 2.0, 0.0, 0.1, 2.0, 2.1, 5.0, 5.0, 4.0, 4.0];
-        [Case::f32([3, 4], boxes), scores, most, Case::f32([], [0.5]), Case::f32([], [0.1])]
+        [
+            Case::f32([3, 4], boxes),
+            scores,
+            most,
+            Case::f32([], [0.5]),
+            Case::f32([], [0.1]),
+        ]
     }
 
     #[test]
     fn leaves_out_what_overlaps_a_better_box() {
-        let inputs = operands(Case::f32([3], [0.5, 0.9, 0.7]), Case::i32([], [4]).constant());
+        let inputs = operands(
+            Case::f32([3], [0.5, 0.9, 0.7]),
+            Case::i32([], [4]).constant(),
+        );
         let results = [Case::result(DType::I32), Case::result(DType::I32)];
         let outputs = eval_with(Numerics::Fast, NonMaxSuppressionV4, &inputs, &results);
         assert_eq!(outputs[0].get::<i32>(), [1, 2, 0, 0]);
-        assert_eq!((outputs[1].shape.len(), outputs[1].get::<i32>()), (0, vec![2]));
+        assert_eq!(
+            (outputs[1].shape.len(), outputs[1].get::<i32>()),
+            (0, vec![2])
+        );
     }
 
     #[test]
@@ -58,7 +70,10 @@ mod tests {
         };
         let computed = infer(&operands(Case::f32([3], [0.0; 3]), Case::i32([], [4])));
         assert!(matches!(computed, Err(OpError::NotConstant(_))));
-        let missing = infer(&operands(Case::f32([2], [0.0; 2]), Case::i32([], [4]).constant()));
+        let missing = infer(&operands(
+            Case::f32([2], [0.0; 2]),
+            Case::i32([], [4]).constant(),
+        ));
         assert!(matches!(missing, Err(OpError::Shape(_))));
     }
 }

@@ -53,7 +53,10 @@ mod tests {
     #[test]
     fn soft_suppression_lowers_scores() {
         let hard = run(0.0);
-        assert_eq!((hard[0].get::<i32>(), hard[1].get::<f32>()), (vec![1, 0, 0], vec![0.9, 0.5, 0.0]));
+        assert_eq!(
+            (hard[0].get::<i32>(), hard[1].get::<f32>()),
+            (vec![1, 0, 0], vec![0.9, 0.5, 0.0])
+        );
         let soft = run(0.5);
         let lowered = 0.5 * f32::exp(-1.0 / 9.0);
         assert!((soft[1].get::<f32>()[1] - lowered).abs() < 1e-6);
@@ -63,8 +66,21 @@ mod tests {
     #[test]
     fn rejects_another_type() {
         let integer = Case::i32([], [1]).constant();
-        let inputs = [Case::f32([0, 4], []), Case::f32([0], []), integer.clone(), integer.clone(), integer.clone(), integer];
-        let io = signature(&inputs, &[DType::I32, DType::F32, DType::I32].map(Case::result));
-        assert!(matches!(NonMaxSuppressionV5.prepare(&io), Err(OpError::UnsupportedType { .. })));
+        let inputs = [
+            Case::f32([0, 4], []),
+            Case::f32([0], []),
+            integer.clone(),
+            integer.clone(),
+            integer.clone(),
+            integer,
+        ];
+        let io = signature(
+            &inputs,
+            &[DType::I32, DType::F32, DType::I32].map(Case::result),
+        );
+        assert!(matches!(
+            NonMaxSuppressionV5.prepare(&io),
+            Err(OpError::UnsupportedType { .. })
+        ));
     }
 }

@@ -41,7 +41,10 @@ impl OneHot {
 impl Operator for OneHot {
     fn infer_shapes(&self, io: &Signature) -> Result<Vec<Shape>, OpError> {
         let mut shape = io.input(INDICES)?.shape.clone();
-        shape.insert(self.axis(io)?, size(integer(io, DEPTH, "the depth")?, "depth")?);
+        shape.insert(
+            self.axis(io)?,
+            size(integer(io, DEPTH, "the depth")?, "depth")?,
+        );
         Ok(vec![shape])
     }
 
@@ -55,7 +58,10 @@ impl Operator for OneHot {
         element_size(off, on)?;
         if on.len() != 1 || off.len() != 1 {
             let shapes = (&on.shape, &off.shape);
-            return Err(OpError::Shape(format!("elements of shapes {:?} and {:?}", shapes.0, shapes.1)));
+            return Err(OpError::Shape(format!(
+                "elements of shapes {:?} and {:?}",
+                shapes.0, shapes.1
+            )));
         }
         if !matches!(indices.dtype, DType::I32 | DType::I64) {
             return Err(io.unsupported(INDICES));
@@ -67,7 +73,8 @@ impl Operator for OneHot {
             let parts = run.parts::<u8>(0);
             let (on, off) = (parts.inputs.bytes(ON), parts.inputs.bytes(OFF));
             for (place, output) in parts.output.chunks_exact_mut(size).enumerate() {
-                let (outer, column, at) = (place / inner / depth, place / inner % depth, place % inner);
+                let (outer, column, at) =
+                    (place / inner / depth, place / inner % depth, place % inner);
                 let index = read(&parts.inputs, INDICES, outer * inner + at);
                 output.copy_from_slice(if index == column as i64 { on } else { off });
             }
@@ -87,15 +94,31 @@ mod tests {
 
     #[test]
     fn marks_the_index_along_either_axis() {
-        let output = eval(OneHot { axis: -1 }, &operands(Case::i32([2], [2, 5]), 3), Case::result(DType::I8));
-        assert_eq!((&*output.shape, output.get()), (&[2, 3][..], vec![-1i8, -1, 7, -1, -1, -1]));
-        let output = eval(OneHot { axis: 0 }, &operands(Case::i32([2], [1, 0]), 2), Case::result(DType::I8));
+        let output = eval(
+            OneHot { axis: -1 },
+            &operands(Case::i32([2], [2, 5]), 3),
+            Case::result(DType::I8),
+        );
+        assert_eq!(
+            (&*output.shape, output.get()),
+            (&[2, 3][..], vec![-1i8, -1, 7, -1, -1, -1])
+        );
+        let output = eval(
+            OneHot { axis: 0 },
+            &operands(Case::i32([2], [1, 0]), 2),
+            Case::result(DType::I8),
+        );
         assert_eq!(output.get::<i8>(), [-1, 7, 7, -1]);
     }
 
     #[test]
     fn rejects_negative_depths_and_axes_outside() {
-        let io = |depth| signature(&operands(Case::i32([1], [0]), depth), &[Case::result(DType::I8)]);
+        let io = |depth| {
+            signature(
+                &operands(Case::i32([1], [0]), depth),
+                &[Case::result(DType::I8)],
+            )
+        };
         assert!(OneHot { axis: -1 }.infer_shapes(&io(-1)).is_err());
         assert!(OneHot { axis: 2 }.infer_shapes(&io(1)).is_err());
     }

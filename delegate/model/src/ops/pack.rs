@@ -20,7 +20,10 @@ pub struct Pack {
 impl Attributes for Pack {
     fn read(options: &tfl::BuiltinOptionsT) -> Result<Self, OpError> {
         let options = options.as_pack_options().cloned().unwrap_or_default();
-        Ok(Self { values_count: options.values_count, axis: options.axis })
+        Ok(Self {
+            values_count: options.values_count,
+            axis: options.axis,
+        })
     }
 
     fn write(&self) -> tfl::BuiltinOptionsT {
@@ -42,13 +45,17 @@ impl Operator for Pack {
         let count = io.inputs.len();
         if usize::try_from(self.values_count) != Ok(count) {
             let values = self.values_count;
-            return Err(OpError::Attribute(format!("{values} values for {count} inputs")));
+            return Err(OpError::Attribute(format!(
+                "{values} values for {count} inputs"
+            )));
         }
         let mut shape = io.input(0)?.shape.clone();
         for index in 1..count {
             let other = &io.input(index)?.shape;
             if *other != shape {
-                return Err(OpError::Shape(format!("shapes {shape:?} and {other:?} differ")));
+                return Err(OpError::Shape(format!(
+                    "shapes {shape:?} and {other:?} differ"
+                )));
             }
         }
         shape.insert(self.axis(io)?, count);
@@ -109,23 +116,45 @@ mod tests {
     fn stacks_along_either_end() {
         let inputs = [Case::i8([2], [1, 2]), Case::i8([2], [3, 4])];
         for (axis, expected) in [(0, [1, 2, 3, 4]), (-1, [1, 3, 2, 4])] {
-            let op = Pack { values_count: 2, axis };
-            assert_eq!(eval(op, &inputs, Case::result(DType::I8)).get::<i8>(), expected);
+            let op = Pack {
+                values_count: 2,
+                axis,
+            };
+            assert_eq!(
+                eval(op, &inputs, Case::result(DType::I8)).get::<i8>(),
+                expected
+            );
         }
     }
 
     #[test]
     fn scalars_become_a_vector() {
         let inputs = [Case::i32([], [1]), Case::i32([], [2])];
-        let output = eval(Pack { values_count: 2, axis: 0 }, &inputs, Case::result(DType::I32));
-        assert_eq!((output.shape.clone(), output.get::<i32>()), (vec![2], vec![1, 2]));
+        let output = eval(
+            Pack {
+                values_count: 2,
+                axis: 0,
+            },
+            &inputs,
+            Case::result(DType::I32),
+        );
+        assert_eq!(
+            (output.shape.clone(), output.get::<i32>()),
+            (vec![2], vec![1, 2])
+        );
     }
 
     #[test]
     fn rejects_other_shapes_and_counts() {
         let inputs = [Case::i8([2], [1, 2]), Case::i8([1], [3])];
         let io = signature(&inputs, &[Case::result(DType::I8)]);
-        let infer = |values_count| Pack { values_count, axis: 0 }.infer_shapes(&io);
+        let infer = |values_count| {
+            Pack {
+                values_count,
+                axis: 0,
+            }
+            .infer_shapes(&io)
+        };
         assert!(matches!(infer(2), Err(OpError::Shape(_))));
         assert!(matches!(infer(3), Err(OpError::Attribute(_))));
     }

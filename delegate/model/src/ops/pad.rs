@@ -34,7 +34,8 @@ pub(super) fn paddings(io: &Signature) -> Result<Vec<(usize, usize)>, OpError> {
 /// The input's shape with `paddings` added.
 pub(super) fn padded_shape(io: &Signature) -> Result<Vec<Shape>, OpError> {
     let shape = io.input(INPUT)?.shape.iter().zip(paddings(io)?);
-    let padded = shape.map(|(&d, (before, after))| multiply_add(d, 1, multiply_add(before, 1, after)?));
+    let padded =
+        shape.map(|(&d, (before, after))| multiply_add(d, 1, multiply_add(before, 1, after)?));
     Ok(vec![padded.collect::<Result<_, _>>()?])
 }
 
@@ -54,10 +55,13 @@ pub(super) fn version(io: &Signature) -> i32 {
 pub(super) fn interior(io: &Signature) -> Result<Copy, OpError> {
     let (input, output) = (io.input(INPUT)?, io.output(0)?);
     let (from, to) = (strides(input)?, strides(output)?);
-    let axes = paddings(io)?.into_iter().enumerate().map(|(d, (before, _))| {
-        let first = (before as isize).saturating_mul(to[d]);
-        Axis::starting(input.shape[d], (0, from[d]), (first, to[d]))
-    });
+    let axes = paddings(io)?
+        .into_iter()
+        .enumerate()
+        .map(|(d, (before, _))| {
+            let first = (before as isize).saturating_mul(to[d]);
+            Axis::starting(input.shape[d], (0, from[d]), (first, to[d]))
+        });
     Copy::new(input, output, axes.collect())
 }
 
@@ -117,16 +121,28 @@ mod tests {
     #[test]
     fn pads_an_empty_input() {
         let inputs = [Case::f32([0], []), Case::i32([1, 2], [1, 1]).constant()];
-        assert_eq!(eval(Pad, &inputs, Case::result(DType::F32)).get::<f32>(), [0.0, 0.0]);
+        assert_eq!(
+            eval(Pad, &inputs, Case::result(DType::F32)).get::<f32>(),
+            [0.0, 0.0]
+        );
     }
 
     #[test]
     fn rejects_negative_padding_and_other_ranks() {
         let infer = |shape: [usize; 2], paddings: &[i32]| {
             let paddings = Case::i32(shape, paddings.iter().copied()).constant();
-            Pad.infer_shapes(&signature(&[Case::i8([1], [7]), paddings], &[Case::result(DType::I8)]))
+            Pad.infer_shapes(&signature(
+                &[Case::i8([1], [7]), paddings],
+                &[Case::result(DType::I8)],
+            ))
         };
-        assert!(matches!(infer([1, 2], &[-1, 0]), Err(OpError::Attribute(_))));
-        assert!(matches!(infer([2, 2], &[1, 0, 0, 0]), Err(OpError::Shape(_))));
+        assert!(matches!(
+            infer([1, 2], &[-1, 0]),
+            Err(OpError::Attribute(_))
+        ));
+        assert!(matches!(
+            infer([2, 2], &[1, 0, 0, 0]),
+            Err(OpError::Shape(_))
+        ));
     }
 }

@@ -30,7 +30,10 @@ impl Operator for PadV2 {
     fn infer_shapes(&self, io: &Signature) -> Result<Vec<Shape>, OpError> {
         let value = io.input(VALUE)?;
         if value.len() != 1 {
-            return Err(OpError::Shape(format!("padding value of shape {:?}", value.shape)));
+            return Err(OpError::Shape(format!(
+                "padding value of shape {:?}",
+                value.shape
+            )));
         }
         padded_shape(io)
     }
@@ -92,6 +95,9 @@ mod tests {
         assert!(matches!(PadV2.infer_shapes(&two), Err(OpError::Shape(_))));
         let mut other = signature(&inputs(Case::i8([], [1]).quantized(0.25, 1)), &result());
         other.outputs[0].shape = vec![5];
-        assert!(matches!(PadV2.prepare(&other), Err(OpError::Quantization(_))));
+        assert!(matches!(
+            PadV2.prepare(&other),
+            Err(OpError::Quantization(_))
+        ));
     }
 }

@@ -54,9 +54,12 @@ impl Operator for Prelu {
 
     fn prepare(&self, io: &Signature) -> Result<Kernel, OpError> {
         match (io.common_dtype(INPUT)?, io.input(ALPHA)?.dtype) {
-            (DType::F32, DType::F32) => binary(io, |x: f32, alpha: f32| {
-                if x >= 0.0 { x } else { x * alpha }
-            }),
+            (DType::F32, DType::F32) => binary(
+                io,
+                |x: f32, alpha: f32| {
+                    if x >= 0.0 { x } else { x * alpha }
+                },
+            ),
             (DType::I8, DType::I8) => prepare_quantized::<i8, i8>(io),
             (DType::U8, DType::U8) => prepare_quantized::<u8, u8>(io),
             (DType::I16, DType::I8) => prepare_quantized::<i16, i8>(io),
@@ -100,7 +103,11 @@ mod tests {
     fn i8_rescales_both_sides() {
         let input = Case::i8([2], [-8, 8]).quantized(0.5, 0);
         let alpha = Case::i8([1], [50]).quantized(0.01, 0);
-        let output = eval(Prelu, &[input, alpha], Case::result(DType::I8).quantized(0.25, -1));
+        let output = eval(
+            Prelu,
+            &[input, alpha],
+            Case::result(DType::I8).quantized(0.25, -1),
+        );
         assert_eq!(output.get::<i8>(), [-9, 15]);
     }
 

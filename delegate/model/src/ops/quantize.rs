@@ -3,8 +3,8 @@
 //! One operand of any shape: float32, or quantized. The result has one scale.
 
 use super::pointwise::{
-    fast_factor, limits, map, map_quantized, multiplier, parameters, rescale_fast,
-    round_half_away, round_ties_even, unary_shapes,
+    fast_factor, limits, map, map_quantized, multiplier, parameters, rescale_fast, round_half_away,
+    round_ties_even, unary_shapes,
 };
 use super::{Attributes, Numerics, OpError, Operator, Signature};
 use crate::cpu::Kernel;
@@ -136,20 +136,31 @@ mod tests {
     #[test]
     fn i8_becomes_u8_of_the_same_scale() {
         let input = Case::i8([3], [-128, 0, 127]).quantized(0.1, -5);
-        let output = eval(Quantize, &[input], Case::result(DType::U8).quantized(0.1, 123));
+        let output = eval(
+            Quantize,
+            &[input],
+            Case::result(DType::U8).quantized(0.1, 123),
+        );
         assert_eq!(output.get::<u8>(), [0, 128, 255]);
     }
 
     #[test]
     fn i32_is_rescaled_and_saturates() {
         let input = Case::i32([3], [10, -10, i32::MIN]).quantized(0.5, 0);
-        let output = eval(Quantize, &[input], Case::result(DType::I16).quantized(0.25, 0));
+        let output = eval(
+            Quantize,
+            &[input],
+            Case::result(DType::I16).quantized(0.25, 0),
+        );
         assert_eq!(output.get::<i16>()[..2], [20, -20]);
     }
 
     #[test]
     fn rejects_an_output_without_scale() {
         let io = signature(&[Case::f32([1], [1.0])], &[Case::result(DType::I8)]);
-        assert!(matches!(Quantize.prepare(&io), Err(OpError::Quantization(_))));
+        assert!(matches!(
+            Quantize.prepare(&io),
+            Err(OpError::Quantization(_))
+        ));
     }
 }

@@ -25,7 +25,10 @@ fn scalar<T: bytemuck::AnyBitPattern>(io: &Signature, index: usize) -> Result<T,
     }
     match *value.constant()? {
         [scalar] => Ok(scalar),
-        _ => Err(OpError::Shape(format!("a bound of shape {:?}", value.shape))),
+        _ => Err(OpError::Shape(format!(
+            "a bound of shape {:?}",
+            value.shape
+        ))),
     }
 }
 
@@ -47,7 +50,10 @@ fn count_floats(start: f32, limit: f32, step: f32) -> Option<usize> {
 fn kernel<T: bytemuck::Pod>(add: fn(T, T) -> T) -> Result<Kernel, OpError> {
     Ok(Kernel::new(move |run| {
         let parts = run.parts::<T>(0);
-        let (mut value, step) = (parts.inputs.get::<T>(START)[0], parts.inputs.get::<T>(STEP)[0]);
+        let (mut value, step) = (
+            parts.inputs.get::<T>(START)[0],
+            parts.inputs.get::<T>(STEP)[0],
+        );
         for output in parts.output {
             *output = value;
             value = add(value, step);
@@ -72,15 +78,24 @@ impl Operator for Range {
                     }
                 };
                 let (start, limit, step) = (integer(START)?, integer(LIMIT)?, integer(STEP)?);
-                (count_integers(start, limit, step), format!("{start} to {limit} by {step}"))
+                (
+                    count_integers(start, limit, step),
+                    format!("{start} to {limit} by {step}"),
+                )
             }
             DType::F32 => {
-                let (start, limit, step) = (scalar(io, START)?, scalar(io, LIMIT)?, scalar(io, STEP)?);
-                (count_floats(start, limit, step), format!("{start} to {limit} by {step}"))
+                let (start, limit, step) =
+                    (scalar(io, START)?, scalar(io, LIMIT)?, scalar(io, STEP)?);
+                (
+                    count_floats(start, limit, step),
+                    format!("{start} to {limit} by {step}"),
+                )
             }
             _ => return Err(io.unsupported(START)),
         };
-        Ok(vec![vec![count.ok_or(OpError::Shape(format!("range from {bounds}")))?]])
+        Ok(vec![vec![
+            count.ok_or(OpError::Shape(format!("range from {bounds}")))?,
+        ]])
     }
 
     fn version(&self, io: &Signature) -> i32 {
@@ -119,7 +134,10 @@ mod tests {
     #[test]
     fn floats_add_up() {
         let operands = [0.5f32, 2.0, 0.5].map(|v| Case::f32([], [v]).constant());
-        assert_eq!(eval(Range, &operands, Case::result(DType::F32)).get::<f32>(), [0.5, 1.0, 1.5]);
+        assert_eq!(
+            eval(Range, &operands, Case::result(DType::F32)).get::<f32>(),
+            [0.5, 1.0, 1.5]
+        );
     }
 
     #[test]
@@ -129,7 +147,13 @@ mod tests {
             let io = signature(&operands, &[Case::result(DType::I32)]);
             assert!(matches!(Range.infer_shapes(&io), Err(OpError::Shape(_))));
         }
-        let io = signature(&[0, 5, 1].map(|v| Case::i32([], [v])), &[Case::result(DType::I32)]);
-        assert!(matches!(Range.infer_shapes(&io), Err(OpError::NotConstant(_))));
+        let io = signature(
+            &[0, 5, 1].map(|v| Case::i32([], [v])),
+            &[Case::result(DType::I32)],
+        );
+        assert!(matches!(
+            Range.infer_shapes(&io),
+            Err(OpError::NotConstant(_))
+        ));
     }
 }

@@ -17,12 +17,18 @@ impl Operator for Rank {
     fn infer_shapes(&self, io: &Signature) -> Result<Vec<Shape>, OpError> {
         match io.output(0)?.dtype {
             DType::I32 => Ok(vec![Shape::new()]),
-            dtype => Err(OpError::UnsupportedType { what: "output 0".into(), dtype }),
+            dtype => Err(OpError::UnsupportedType {
+                what: "output 0".into(),
+                dtype,
+            }),
         }
     }
 
     fn quant_rule(&self) -> Option<QuantRule> {
-        Some(QuantRule { roles: vec![Role::Activation], results: Results::Plain })
+        Some(QuantRule {
+            roles: vec![Role::Activation],
+            results: Results::Plain,
+        })
     }
 
     fn quant_rule_int16(&self) -> Option<QuantRule> {
@@ -39,7 +45,11 @@ impl Operator for Rank {
     }
 
     fn fold(&self, io: &Signature) -> Option<Vec<u8>> {
-        Some((io.optional_input(INPUT)?.shape.len() as i32).to_ne_bytes().into())
+        Some(
+            (io.optional_input(INPUT)?.shape.len() as i32)
+                .to_ne_bytes()
+                .into(),
+        )
     }
 }
 
@@ -50,13 +60,22 @@ mod tests {
 
     #[test]
     fn counts_dimensions() {
-        assert_eq!(eval(Rank, &[Case::i8([2, 3], 0..6)], Case::result(DType::I32)).get::<i32>(), [2]);
-        assert_eq!(eval(Rank, &[Case::i8([], [1])], Case::result(DType::I32)).get::<i32>(), [0]);
+        assert_eq!(
+            eval(Rank, &[Case::i8([2, 3], 0..6)], Case::result(DType::I32)).get::<i32>(),
+            [2]
+        );
+        assert_eq!(
+            eval(Rank, &[Case::i8([], [1])], Case::result(DType::I32)).get::<i32>(),
+            [0]
+        );
     }
 
     #[test]
     fn rejects_a_result_of_another_type() {
         let io = signature(&[Case::i8([1], [0])], &[Case::result(DType::I64)]);
-        assert!(matches!(Rank.infer_shapes(&io), Err(OpError::UnsupportedType { .. })));
+        assert!(matches!(
+            Rank.infer_shapes(&io),
+            Err(OpError::UnsupportedType { .. })
+        ));
     }
 }

@@ -53,8 +53,14 @@ mod tests {
 
     /// Adds the input to a variable that starts at 5 and returns the sum.
     fn accumulator() -> Vec<Subgraph> {
-        let handle = VarHandle { container: None, shared_name: Some("sum".into()) };
-        let add = Add { activation: Activation::None, pot_scale_int16: false };
+        let handle = VarHandle {
+            container: None,
+            shared_name: Some("sum".into()),
+        };
+        let add = Add {
+            activation: Activation::None,
+            pot_scale_int16: false,
+        };
         let resource = || tensor(DType::Resource, [1]);
         let number = || tensor(DType::F32, [1]);
         let main = subgraph(
@@ -70,8 +76,10 @@ mod tests {
             ],
         );
         let five = Tensor::constant("", DType::F32, [1], 5.0f32.to_ne_bytes().to_vec());
-        let nodes: Vec<(_, &[u32], &[u32])> =
-            vec![(handle.into(), &[], &[0]), (AssignVariable.into(), &[0, 1], &[])];
+        let nodes: Vec<(_, &[u32], &[u32])> = vec![
+            (handle.into(), &[], &[0]),
+            (AssignVariable.into(), &[0, 1], &[]),
+        ];
         vec![main, subgraph(vec![resource(), five], &[], &[], nodes)]
     }
 

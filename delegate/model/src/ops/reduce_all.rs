@@ -19,7 +19,9 @@ const INPUT: usize = 0;
 
 impl Attributes for ReduceAll {
     fn read(options: &tfl::BuiltinOptionsT) -> Result<Self, OpError> {
-        Ok(Self { keep_dims: reduction::read(options) })
+        Ok(Self {
+            keep_dims: reduction::read(options),
+        })
     }
 
     fn write(&self) -> tfl::BuiltinOptionsT {
@@ -38,7 +40,8 @@ impl Operator for ReduceAll {
 
     fn prepare(&self, io: &Signature) -> Result<Kernel, OpError> {
         match io.common_dtype(INPUT)? {
-            DType::Bool => Ok(Reduction::new(io, self.keep_dims)?.kernel(1, |a: u8, x| u8::from(a != 0 && x != 0))),
+            DType::Bool => Ok(Reduction::new(io, self.keep_dims)?
+                .kernel(1, |a: u8, x| u8::from(a != 0 && x != 0))),
             _ => Err(io.unsupported(INPUT)),
         }
     }
@@ -50,18 +53,28 @@ mod tests {
     use crate::testing::{Case, eval, signature};
 
     fn operands(dtype: DType) -> [Case; 2] {
-        [Case::new(dtype, [2, 3], &[0u8, 1, 0, 1, 1, 1]), Case::i32([1], [1]).constant()]
+        [
+            Case::new(dtype, [2, 3], &[0u8, 1, 0, 1, 1, 1]),
+            Case::i32([1], [1]).constant(),
+        ]
     }
 
     #[test]
     fn reduces_rows() {
-        let output = eval(ReduceAll::default(), &operands(DType::Bool), Case::result(DType::Bool));
+        let output = eval(
+            ReduceAll::default(),
+            &operands(DType::Bool),
+            Case::result(DType::Bool),
+        );
         assert_eq!((&*output.shape, &*output.bytes), (&[2][..], &[0, 1][..]));
     }
 
     #[test]
     fn rejects_other_types() {
         let io = signature(&operands(DType::U8), &[Case::result(DType::U8)]);
-        assert!(matches!(ReduceAll::default().prepare(&io), Err(OpError::UnsupportedType { .. })));
+        assert!(matches!(
+            ReduceAll::default().prepare(&io),
+            Err(OpError::UnsupportedType { .. })
+        ));
     }
 }

@@ -20,7 +20,9 @@ const INPUT: usize = 0;
 
 impl Attributes for ReduceMax {
     fn read(options: &tfl::BuiltinOptionsT) -> Result<Self, OpError> {
-        Ok(Self { keep_dims: reduction::read(options) })
+        Ok(Self {
+            keep_dims: reduction::read(options),
+        })
     }
 
     fn write(&self) -> tfl::BuiltinOptionsT {
@@ -50,7 +52,9 @@ impl Operator for ReduceMax {
         let dtype = io.common_dtype(INPUT)?;
         reduction::check_same_quantization(io)?;
         match dtype {
-            DType::F32 => Ok(reduction.kernel(f32::NEG_INFINITY, |most, x| if x > most { x } else { most })),
+            DType::F32 => {
+                Ok(reduction.kernel(f32::NEG_INFINITY, |most, x| if x > most { x } else { most }))
+            }
             DType::I8 => Ok(reduction.kernel(i8::MIN, i8::max)),
             DType::U8 => Ok(reduction.kernel(u8::MIN, u8::max)),
             DType::I16 => Ok(reduction.kernel(i16::MIN, i16::max)),
@@ -70,14 +74,24 @@ mod tests {
     fn takes_the_largest_of_each_row() {
         let input = Case::f32([2, 3], [3.0, -1.0, 2.0, -5.0, -4.0, -6.0]);
         let axes = Case::i32([1], [-1]).constant();
-        let output = eval(ReduceMax::default(), &[input, axes], Case::result(DType::F32));
+        let output = eval(
+            ReduceMax::default(),
+            &[input, axes],
+            Case::result(DType::F32),
+        );
         assert_eq!(output.get::<f32>(), [3.0, -4.0]);
     }
 
     #[test]
     fn rejects_a_result_of_another_scale() {
-        let inputs = [Case::i8([1], [1]).quantized(0.5, 0), Case::i32([1], [0]).constant()];
+        let inputs = [
+            Case::i8([1], [1]).quantized(0.5, 0),
+            Case::i32([1], [0]).constant(),
+        ];
         let io = signature(&inputs, &[Case::result(DType::I8).quantized(0.25, 0)]);
-        assert!(matches!(ReduceMax::default().prepare(&io), Err(OpError::Quantization(_))));
+        assert!(matches!(
+            ReduceMax::default().prepare(&io),
+            Err(OpError::Quantization(_))
+        ));
     }
 }

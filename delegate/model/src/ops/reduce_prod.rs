@@ -24,7 +24,9 @@ const INPUT: usize = 0;
 
 impl Attributes for ReduceProd {
     fn read(options: &tfl::BuiltinOptionsT) -> Result<Self, OpError> {
-        Ok(Self { keep_dims: reduction::read(options) })
+        Ok(Self {
+            keep_dims: reduction::read(options),
+        })
     }
 
     fn write(&self) -> tfl::BuiltinOptionsT {
@@ -35,7 +37,11 @@ impl Attributes for ReduceProd {
 /// An accumulator that has no factor yet; no rescaled product is as small.
 const NONE: i64 = i64::MIN;
 
-fn quantized<T: Element>(io: &Signature, reduction: Reduction, (min, max): (i32, i32)) -> Result<Kernel, OpError> {
+fn quantized<T: Element>(
+    io: &Signature,
+    reduction: Reduction,
+    (min, max): (i32, i32),
+) -> Result<Kernel, OpError> {
     let (input, output) = (parameters(io.input(INPUT)?)?, parameters(io.output(0)?)?);
     if reduction.count() == 0 {
         return Err(OpError::Shape("product of no elements".into()));
@@ -104,8 +110,14 @@ mod tests {
 
     #[test]
     fn int32_wraps() {
-        let inputs = [Case::i32([2, 2], [1 << 30, 3, 2, 5]), Case::i32([1], [0]).constant()];
-        assert_eq!(eval(ReduceProd::default(), &inputs, Case::result(DType::I32)).get::<i32>(), [i32::MIN, 15]);
+        let inputs = [
+            Case::i32([2, 2], [1 << 30, 3, 2, 5]),
+            Case::i32([1], [0]).constant(),
+        ];
+        assert_eq!(
+            eval(ReduceProd::default(), &inputs, Case::result(DType::I32)).get::<i32>(),
+            [i32::MIN, 15]
+        );
     }
 
     #[test]
@@ -113,14 +125,24 @@ mod tests {
         // (1.0 * -1.5, 2.0 * 3.0) in steps of 0.25.
         let input = Case::i8([2, 2], [3, -2, 5, 7]).quantized(0.5, 1);
         let inputs = [input, Case::i32([1], [-1]).constant()];
-        let output = eval(ReduceProd::default(), &inputs, Case::result(DType::I8).quantized(0.25, 2));
+        let output = eval(
+            ReduceProd::default(),
+            &inputs,
+            Case::result(DType::I8).quantized(0.25, 2),
+        );
         assert_eq!(output.get::<i8>(), [-4, 26]);
     }
 
     #[test]
     fn rejects_types_without_a_kernel() {
-        let inputs = [Case::new(DType::Bool, [1], &[1u8]), Case::i32([1], [0]).constant()];
+        let inputs = [
+            Case::new(DType::Bool, [1], &[1u8]),
+            Case::i32([1], [0]).constant(),
+        ];
         let io = signature(&inputs, &[Case::result(DType::Bool)]);
-        assert!(matches!(ReduceProd::default().prepare(&io), Err(OpError::UnsupportedType { .. })));
+        assert!(matches!(
+            ReduceProd::default().prepare(&io),
+            Err(OpError::UnsupportedType { .. })
+        ));
     }
 }

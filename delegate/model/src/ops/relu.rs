@@ -63,7 +63,11 @@ mod tests {
     #[test]
     fn i8_clamps_at_the_output_scale() {
         let input = Case::i8([3], [-128, 3, 127]).quantized(0.5, 1);
-        let output = eval(Relu, &[input], Case::result(DType::I8).quantized(0.25, -100));
+        let output = eval(
+            Relu,
+            &[input],
+            Case::result(DType::I8).quantized(0.25, -100),
+        );
         assert_eq!(output.get::<i8>(), [-100, -96, 127]);
     }
 

@@ -58,7 +58,11 @@ mod tests {
     #[test]
     fn i8_clamps_at_the_output_scale() {
         let input = Case::i8([3], [-128, 2, 127]).quantized(0.5, 1);
-        let output = eval(Relu0To1, &[input], Case::result(DType::I8).quantized(0.01, -50));
+        let output = eval(
+            Relu0To1,
+            &[input],
+            Case::result(DType::I8).quantized(0.01, -50),
+        );
         assert_eq!(output.get::<i8>(), [-50, 0, 50]);
     }
 }

@@ -6,7 +6,7 @@ use super::pointwise::{clamp, unary_shapes};
 use super::{Attributes, OpError, Operator, QuantRule, Role, Signature};
 use crate::cpu::Kernel;
 use crate::schema::tfl;
-use crate::tensor::{Shape};
+use crate::tensor::Shape;
 
 /// `RELU_N1_TO_1` has no attributes.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -43,8 +43,8 @@ impl Operator for ReluN1To1 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{Case, eval, signature};
     use crate::tensor::DType;
+    use crate::testing::{Case, eval, signature};
 
     #[test]
     fn f32_clamps() {
@@ -56,7 +56,11 @@ mod tests {
     #[test]
     fn i8_clamps_at_the_output_scale() {
         let input = Case::i8([3], [-128, 3, 127]).quantized(0.5, 1);
-        let output = eval(ReluN1To1, &[input], Case::result(DType::I8).quantized(0.25, -100));
+        let output = eval(
+            ReluN1To1,
+            &[input],
+            Case::result(DType::I8).quantized(0.25, -100),
+        );
         assert_eq!(output.get::<i8>(), [-104, -96, -96]);
     }
 
@@ -64,6 +68,9 @@ mod tests {
     fn rejects_a_bound_that_overflows() {
         let input = Case::i8([1], [1]).quantized(1e-12, 0);
         let io = signature(&[input], &[Case::result(DType::I8).quantized(1e-12, 3)]);
-        assert!(matches!(ReluN1To1.prepare(&io), Err(OpError::Quantization(_))));
+        assert!(matches!(
+            ReluN1To1.prepare(&io),
+            Err(OpError::Quantization(_))
+        ));
     }
 }

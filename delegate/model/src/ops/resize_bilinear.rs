@@ -34,7 +34,10 @@ const INPUT: usize = 0;
 
 impl Attributes for ResizeBilinear {
     fn read(options: &tfl::BuiltinOptionsT) -> Result<Self, OpError> {
-        let options = options.as_resize_bilinear_options().cloned().unwrap_or_default();
+        let options = options
+            .as_resize_bilinear_options()
+            .cloned()
+            .unwrap_or_default();
         Ok(Self {
             new_height: options.new_height,
             new_width: options.new_width,
@@ -72,11 +75,21 @@ struct Grid<W> {
 }
 
 impl<W: Copy + Send + Sync + 'static> Grid<W> {
-    fn new(io: &Signature, along: impl Fn(usize, usize) -> Vec<Between<W>>) -> Result<Self, OpError> {
+    fn new(
+        io: &Signature,
+        along: impl Fn(usize, usize) -> Vec<Between<W>>,
+    ) -> Result<Self, OpError> {
         let [batch, height, width, depth] = io.input(INPUT)?.shape_n()?;
         let [_, new_height, new_width, _] = io.output(0)?.shape_n()?;
         let (rows, columns) = (along(height, new_height), along(width, new_width));
-        Ok(Self { rows, columns, batch, height, width, depth })
+        Ok(Self {
+            rows,
+            columns,
+            batch,
+            height,
+            width,
+            depth,
+        })
     }
 
     /// A kernel that interpolates along rows, into lines of `A`, and then between lines; both are given the part that the
@@ -145,7 +158,12 @@ impl<W: Copy + Send + Sync + 'static> Grid<W> {
     }
 
     #[inline(always)]
-    fn blend_row<T: Pod, A: Pod>(&self, input: &[T], line: &mut [A], along: &impl Fn(T, T, W) -> A) {
+    fn blend_row<T: Pod, A: Pod>(
+        &self,
+        input: &[T],
+        line: &mut [A],
+        along: &impl Fn(T, T, W) -> A,
+    ) {
         for (column, line) in self.columns.iter().zip(line.chunks_exact_mut(self.depth)) {
             let left = &input[column.lower * self.depth..][..self.depth];
             let right = &input[column.upper * self.depth..][..self.depth];
@@ -168,10 +186,18 @@ impl ResizeBilinear {
             let place: f32 = place(index);
             let lower = place.floor() as usize;
             if lower >= from {
-                return Between { lower: from - 1, upper: from - 1, part: 0.0 };
+                return Between {
+                    lower: from - 1,
+                    upper: from - 1,
+                    part: 0.0,
+                };
             }
             let upper = (place.ceil() as usize).min(from - 1);
-            Between { lower, upper, part: place - lower as f32 }
+            Between {
+                lower,
+                upper,
+                part: place - lower as f32,
+            }
         };
         (0..to).map(between).collect()
     }
@@ -179,12 +205,20 @@ impl ResizeBilinear {
     /// The same as XNNPACK rounds.
     fn between_xnnpack(&self, from: usize, to: usize) -> Vec<Between<f32>> {
         let scale = scale(from, to, self.align_corners);
-        let offset = if self.half_pixel_centers { 0.5 * scale - 0.5 } else { 0.0 };
+        let offset = if self.half_pixel_centers {
+            0.5 * scale - 0.5
+        } else {
+            0.0
+        };
         let last = from - 1;
         let between = |index| {
             let place = (index as f32 * scale + offset).max(0.0).min(last as f32);
             let lower = place as usize;
-            Between { lower, upper: (lower + 1).min(last), part: place - lower as f32 }
+            Between {
+                lower,
+                upper: (lower + 1).min(last),
+                part: place - lower as f32,
+            }
         };
         (0..to).map(between).collect()
     }
@@ -196,14 +230,22 @@ impl ResizeBilinear {
             true => ratio(from as i64 - 1, to as i64 - 1),
             false => ratio(from as i64, to as i64),
         };
-        let offset = if self.half_pixel_centers { scale / 2 - 512 } else { 0 };
+        let offset = if self.half_pixel_centers {
+            scale / 2 - 512
+        } else {
+            0
+        };
         let last = from as i64 - 1;
         let between = |index| {
             let place = (index as i64 * scale + offset).clamp(0, last * 1024);
             let lower = place / 1024;
             let upper = ((place + 1023) / 1024).min(last);
             let part = (place - lower * 1024) as i32;
-            Between { lower: lower as usize, upper: upper as usize, part }
+            Between {
+                lower: lower as usize,
+                upper: upper as usize,
+                part,
+            }
         };
         (0..to).map(between).collect()
     }
@@ -213,7 +255,17 @@ fn in_2048ths(between: Vec<Between<f32>>) -> Vec<Between<i32>> {
     let part = |part: f32| (part * 2048.0).round_ties_even() as i32;
     between
         .into_iter()
-        .map(|Between { lower, upper, part: of }| Between { lower, upper, part: part(of) })
+        .map(
+            |Between {
+                 lower,
+                 upper,
+                 part: of,
+             }| Between {
+                lower,
+                upper,
+                part: part(of),
+            },
+        )
         .collect()
 }
 
@@ -225,12 +277,14 @@ fn blend_u8(grid: &Grid<f32>, run: &mut Run<'_>) {
     for image in input.chunks_exact(grid.height * grid.width * grid.depth) {
         for row in &grid.rows {
             for (column, output) in grid.columns.iter().zip(&mut pixels) {
-                let at = |row: usize, column: usize| &image[(row * grid.width + column) * grid.depth..];
+                let at =
+                    |row: usize, column: usize| &image[(row * grid.width + column) * grid.depth..];
                 let (a, b) = (at(row.lower, column.lower), at(row.lower, column.upper));
                 let (c, d) = (at(row.upper, column.lower), at(row.upper, column.upper));
                 let (y, x) = (row.part, column.part);
                 let (stay_y, stay_x) = (1.0 - y, 1.0 - x);
-                for ((((output, &a), &b), &c), &d) in output.iter_mut().zip(a).zip(b).zip(c).zip(d) {
+                for ((((output, &a), &b), &c), &d) in output.iter_mut().zip(a).zip(b).zip(c).zip(d)
+                {
                     let (a, b, c, d) = (f32::from(a), f32::from(b), f32::from(c), f32::from(d));
                     let sum = a * stay_y * stay_x + c * y * stay_x + b * stay_y * x + d * y * x;
                     *output = (sum + 0.5) as u8;
@@ -255,7 +309,9 @@ fn between_2048ths(a: i32, b: i32, part: i32) -> i32 {
 impl Operator for ResizeBilinear {
     fn infer_shapes(&self, io: &Signature) -> Result<Vec<Shape>, OpError> {
         if self.align_corners && self.half_pixel_centers {
-            return Err(OpError::Attribute("half-pixel centers with aligned corners".into()));
+            return Err(OpError::Attribute(
+                "half-pixel centers with aligned corners".into(),
+            ));
         }
         resized_shape(io)
     }
@@ -313,7 +369,8 @@ impl Operator for ResizeBilinear {
                 io,
                 |a: i16, b: i16, part| i32::from(a) * (1024 - part) + i32::from(b) * part,
                 |a, b, part| {
-                    let sum = i64::from(a) * i64::from(1024 - part) + i64::from(b) * i64::from(part);
+                    let sum =
+                        i64::from(a) * i64::from(1024 - part) + i64::from(b) * i64::from(part);
                     ((sum + if sum > 0 { 1 << 19 } else { -1 << 19 }) / (1 << 20)) as i16
                 },
             ),
@@ -329,21 +386,37 @@ mod tests {
 
     fn resized(op: ResizeBilinear, input: Case, size: [i32; 2]) -> Case {
         let dtype = input.dtype;
-        eval(op, &[input, Case::i32([2], size).constant()], Case::result(dtype))
+        eval(
+            op,
+            &[input, Case::i32([2], size).constant()],
+            Case::result(dtype),
+        )
     }
 
     #[test]
     fn interpolates_between_pixels() {
         let input = Case::f32([1, 2, 2, 1], [0.0, 4.0, 8.0, 12.0]);
-        let op = ResizeBilinear { align_corners: true, ..Default::default() };
+        let op = ResizeBilinear {
+            align_corners: true,
+            ..Default::default()
+        };
         let output = resized(op, input, [3, 3]);
-        assert_eq!(output.get::<f32>(), [0.0, 2.0, 4.0, 4.0, 6.0, 8.0, 8.0, 10.0, 12.0]);
+        assert_eq!(
+            output.get::<f32>(),
+            [0.0, 2.0, 4.0, 4.0, 6.0, 8.0, 8.0, 10.0, 12.0]
+        );
     }
 
     #[test]
     fn int8_ties_depend_on_the_numerics() {
-        let op = ResizeBilinear { align_corners: true, ..Default::default() };
-        let inputs = [Case::i8([1, 1, 4, 1], [0, 1, 0, -1]), Case::i32([2], [1, 7]).constant()];
+        let op = ResizeBilinear {
+            align_corners: true,
+            ..Default::default()
+        };
+        let inputs = [
+            Case::i8([1, 1, 4, 1], [0, 1, 0, -1]),
+            Case::i32([2], [1, 7]).constant(),
+        ];
         let run = |numerics| {
             eval_with(numerics, op.clone(), &inputs, &[Case::result(DType::I8)])[0].get::<i8>()
         };
@@ -353,10 +426,16 @@ mod tests {
 
     #[test]
     fn all_types_keep_the_corners_of_several_images() {
-        let op = ResizeBilinear { half_pixel_centers: true, ..Default::default() };
+        let op = ResizeBilinear {
+            half_pixel_centers: true,
+            ..Default::default()
+        };
         let input = Case::i8([2, 1, 2, 1], [-128, 127, 127, -128]);
         let output = resized(op.clone(), input, [2, 4]).get::<i8>();
-        assert_eq!((output[0], output[3], output[8], output[11]), (-128, 127, 127, -128));
+        assert_eq!(
+            (output[0], output[3], output[8], output[11]),
+            (-128, 127, 127, -128)
+        );
         let input = Case::new(DType::I16, [1, 1, 2, 1], &[-32768i16, 32767]);
         let output = resized(op.clone(), input, [1, 4]).get::<i16>();
         assert_eq!((output[0], output[3]), (-32768, 32767));
@@ -366,21 +445,40 @@ mod tests {
 
     #[test]
     fn enlarges_far_without_leaving_the_input() {
-        let output = resized(ResizeBilinear::default(), Case::i8([1, 1, 3, 1], [1, 2, 3]), [1, 2000]);
+        let output = resized(
+            ResizeBilinear::default(),
+            Case::i8([1, 1, 3, 1], [1, 2, 3]),
+            [1, 2000],
+        );
         assert_eq!(output.get::<i8>()[1999], 3);
     }
 
     #[test]
     fn rejects_other_types_and_both_grids() {
         let io = |dtype| {
-            let inputs = [Case { dtype, ..Case::i8([1, 1, 1, 1], [1]) }, Case::i32([2], [1, 1]).constant()];
+            let inputs = [
+                Case {
+                    dtype,
+                    ..Case::i8([1, 1, 1, 1], [1])
+                },
+                Case::i32([2], [1, 1]).constant(),
+            ];
             let mut io = signature(&inputs, &[Case::result(dtype)]);
             io.outputs[0].shape = vec![1, 1, 1, 1];
             io
         };
-        let error = ResizeBilinear::default().prepare(&io(DType::Bool)).unwrap_err();
+        let error = ResizeBilinear::default()
+            .prepare(&io(DType::Bool))
+            .unwrap_err();
         assert!(matches!(error, OpError::UnsupportedType { .. }));
-        let both = ResizeBilinear { align_corners: true, half_pixel_centers: true, ..Default::default() };
-        assert!(matches!(both.infer_shapes(&io(DType::I8)), Err(OpError::Attribute(_))));
+        let both = ResizeBilinear {
+            align_corners: true,
+            half_pixel_centers: true,
+            ..Default::default()
+        };
+        assert!(matches!(
+            both.infer_shapes(&io(DType::I8)),
+            Err(OpError::Attribute(_))
+        ));
     }
 }

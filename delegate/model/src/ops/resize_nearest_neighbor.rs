@@ -24,7 +24,10 @@ const SIZE: usize = 1;
 
 impl Attributes for ResizeNearestNeighbor {
     fn read(options: &tfl::BuiltinOptionsT) -> Result<Self, OpError> {
-        let options = options.as_resize_nearest_neighbor_options().cloned().unwrap_or_default();
+        let options = options
+            .as_resize_nearest_neighbor_options()
+            .cloned()
+            .unwrap_or_default();
         Ok(Self {
             align_corners: options.align_corners,
             half_pixel_centers: options.half_pixel_centers,
@@ -45,14 +48,18 @@ pub(super) fn resized_shape(io: &Signature) -> Result<Vec<Shape>, OpError> {
     let [batch, height, width, depth] = io.input(INPUT)?.shape_n()?;
     let size = integers(io, SIZE, "the new size")?;
     let [new_height, new_width] = *size else {
-        return Err(OpError::Shape(format!("new size {size:?} is not of height and width")));
+        return Err(OpError::Shape(format!(
+            "new size {size:?} is not of height and width"
+        )));
     };
     let positive = |d: i64| i32::try_from(d).ok().filter(|&d| d > 0).map(|d| d as usize);
     match (positive(new_height), positive(new_width)) {
         (Some(new_height), Some(new_width)) if height > 0 && width > 0 => {
             Ok(vec![vec![batch, new_height, new_width, depth]])
         }
-        _ => Err(OpError::Shape(format!("{height}x{width} pixels cannot become {size:?}"))),
+        _ => Err(OpError::Shape(format!(
+            "{height}x{width} pixels cannot become {size:?}"
+        ))),
     }
 }
 
@@ -71,7 +78,11 @@ impl ResizeNearestNeighbor {
         let align_corners = self.align_corners;
         move |index| {
             let place = (index as f32 + offset) * scale;
-            let nearest = if align_corners { place.round() } else { place.floor() };
+            let nearest = if align_corners {
+                place.round()
+            } else {
+                place.floor()
+            };
             (nearest as usize).min(from - 1)
         }
     }
@@ -124,7 +135,10 @@ mod tests {
     use crate::testing::{Case, eval, signature};
 
     fn resized(op: ResizeNearestNeighbor, width: i32) -> Vec<i8> {
-        let inputs = [Case::i8([1, 1, 3, 1], [1, 2, 3]), Case::i32([2], [1, width]).constant()];
+        let inputs = [
+            Case::i8([1, 1, 3, 1], [1, 2, 3]),
+            Case::i32([2], [1, width]).constant(),
+        ];
         eval(op, &inputs, Case::result(DType::I8)).get()
     }
 
@@ -137,9 +151,15 @@ mod tests {
 
     #[test]
     fn centers_and_corners_move_the_grid() {
-        let op = ResizeNearestNeighbor { half_pixel_centers: true, ..Default::default() };
+        let op = ResizeNearestNeighbor {
+            half_pixel_centers: true,
+            ..Default::default()
+        };
         assert_eq!(resized(op, 2), [1, 3]);
-        let op = ResizeNearestNeighbor { align_corners: true, ..Default::default() };
+        let op = ResizeNearestNeighbor {
+            align_corners: true,
+            ..Default::default()
+        };
         assert_eq!(resized(op.clone(), 4), [1, 2, 2, 3]);
         assert_eq!(resized(op, 1), [1]);
     }

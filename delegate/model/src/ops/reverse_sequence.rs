@@ -24,8 +24,14 @@ const LENGTHS: usize = 1;
 
 impl Attributes for ReverseSequence {
     fn read(options: &tfl::BuiltinOptionsT) -> Result<Self, OpError> {
-        let options = options.as_reverse_sequence_options().cloned().unwrap_or_default();
-        Ok(Self { seq_dim: options.seq_dim, batch_dim: options.batch_dim })
+        let options = options
+            .as_reverse_sequence_options()
+            .cloned()
+            .unwrap_or_default();
+        Ok(Self {
+            seq_dim: options.seq_dim,
+            batch_dim: options.batch_dim,
+        })
     }
 
     fn write(&self) -> tfl::BuiltinOptionsT {
@@ -47,15 +53,20 @@ impl Operator for ReverseSequence {
 
     fn prepare(&self, io: &Signature) -> Result<Kernel, OpError> {
         let (input, lengths) = (io.input(INPUT)?, io.input(LENGTHS)?);
-        let (sequence, batch) =
-            (axis(self.seq_dim.into(), input.shape.len())?, axis(self.batch_dim.into(), input.shape.len())?);
+        let (sequence, batch) = (
+            axis(self.seq_dim.into(), input.shape.len())?,
+            axis(self.batch_dim.into(), input.shape.len())?,
+        );
         if sequence == batch || lengths.shape != [input.shape[batch]] {
             return Err(OpError::Shape(format!(
                 "lengths of shape {:?} for batches along {batch}, sequences along {sequence} of {:?}",
                 lengths.shape, input.shape
             )));
         }
-        if !matches!(input.dtype, DType::F32 | DType::U8 | DType::I16 | DType::I32 | DType::I64) {
+        if !matches!(
+            input.dtype,
+            DType::F32 | DType::U8 | DType::I16 | DType::I32 | DType::I64
+        ) {
             return Err(io.unsupported(INPUT));
         }
         if lengths.dtype == DType::I16 {
@@ -72,8 +83,13 @@ impl Operator for ReverseSequence {
             let input = parts.inputs.bytes(INPUT);
             for (run, output) in parts.output.chunks_exact_mut(run_len).enumerate() {
                 let at = run / step % len;
-                let reversed = read(&parts.inputs, LENGTHS, run / batch_step % batches).clamp(0, len as i64) as usize;
-                let from = if at < reversed { run + (reversed - 1) * step - 2 * (at * step) } else { run };
+                let reversed = read(&parts.inputs, LENGTHS, run / batch_step % batches)
+                    .clamp(0, len as i64) as usize;
+                let from = if at < reversed {
+                    run + (reversed - 1) * step - 2 * (at * step)
+                } else {
+                    run
+                };
                 output.copy_from_slice(&input[from * run_len..][..run_len]);
             }
         }))
@@ -88,20 +104,45 @@ mod tests {
     #[test]
     fn reverses_the_start_of_each_sequence() {
         let inputs = [Case::i32([2, 4], 0..8), Case::i32([2], [3, 9])];
-        let op = ReverseSequence { seq_dim: 1, batch_dim: 0 };
-        assert_eq!(eval(op, &inputs, Case::result(DType::I32)).get::<i32>(), [2, 1, 0, 3, 7, 6, 5, 4]);
+        let op = ReverseSequence {
+            seq_dim: 1,
+            batch_dim: 0,
+        };
+        assert_eq!(
+            eval(op, &inputs, Case::result(DType::I32)).get::<i32>(),
+            [2, 1, 0, 3, 7, 6, 5, 4]
+        );
         let inputs = [Case::i32([3, 2], 0..6), Case::i32([2], [2, 0])];
-        let op = ReverseSequence { seq_dim: 0, batch_dim: 1 };
-        assert_eq!(eval(op, &inputs, Case::result(DType::I32)).get::<i32>(), [2, 1, 0, 3, 4, 5]);
+        let op = ReverseSequence {
+            seq_dim: 0,
+            batch_dim: 1,
+        };
+        assert_eq!(
+            eval(op, &inputs, Case::result(DType::I32)).get::<i32>(),
+            [2, 1, 0, 3, 4, 5]
+        );
     }
 
     #[test]
     fn rejects_one_axis_for_both_and_missing_lengths() {
         let prepare = |seq_dim, lengths| {
-            let io = signature(&[Case::i32([2, 4], 0..8), lengths], &[Case::result(DType::I32)]);
-            ReverseSequence { seq_dim, batch_dim: 0 }.prepare(&io)
+            let io = signature(
+                &[Case::i32([2, 4], 0..8), lengths],
+                &[Case::result(DType::I32)],
+            );
+            ReverseSequence {
+                seq_dim,
+                batch_dim: 0,
+            }
+            .prepare(&io)
         };
-        assert!(matches!(prepare(0, Case::i32([2], [1, 1])), Err(OpError::Shape(_))));
-        assert!(matches!(prepare(1, Case::i32([1], [1])), Err(OpError::Shape(_))));
+        assert!(matches!(
+            prepare(0, Case::i32([2], [1, 1])),
+            Err(OpError::Shape(_))
+        ));
+        assert!(matches!(
+            prepare(1, Case::i32([1], [1])),
+            Err(OpError::Shape(_))
+        ));
     }
 }

@@ -49,7 +49,11 @@ impl Operator for ReverseV2 {
         let axes = (0..from.len()).map(|d| {
             let len = input.shape[d];
             let last = (len as isize - 1).saturating_mul(from[d]);
-            let along = if reversed[d] { (last, -from[d]) } else { (0, from[d]) };
+            let along = if reversed[d] {
+                (last, -from[d])
+            } else {
+                (0, from[d])
+            };
             Axis::starting(len, along, (0, to[d]))
         });
         Ok(Copy::new(input, output, axes.collect())?.kernel(INPUT))
@@ -63,7 +67,12 @@ mod tests {
 
     fn reversed(axes: &[i32]) -> Vec<i8> {
         let axes = Case::i32([axes.len()], axes.iter().copied()).constant();
-        eval(ReverseV2, &[Case::i8([2, 3], 0..6), axes], Case::result(DType::I8)).get()
+        eval(
+            ReverseV2,
+            &[Case::i8([2, 3], 0..6), axes],
+            Case::result(DType::I8),
+        )
+        .get()
     }
 
     #[test]

@@ -27,7 +27,10 @@ const SHAPE: usize = 2;
 fn axes(indices: &Value, updates: &Value, shape: &[usize]) -> Result<usize, OpError> {
     let mismatch = || {
         let shapes = (&indices.shape, &updates.shape);
-        OpError::Shape(format!("indices of shape {:?}, updates of shape {:?} into {shape:?}", shapes.0, shapes.1))
+        OpError::Shape(format!(
+            "indices of shape {:?}, updates of shape {:?} into {shape:?}",
+            shapes.0, shapes.1
+        ))
     };
     let (&axes, outer) = indices.shape.split_last().ok_or_else(mismatch)?;
     let slice = shape.get(axes..).ok_or_else(mismatch)?;
@@ -60,7 +63,10 @@ fn kernel<T: bytemuck::Pod>(io: &Signature, add: fn(T, T) -> T) -> Result<Kernel
 impl Operator for ScatterNd {
     fn infer_shapes(&self, io: &Signature) -> Result<Vec<Shape>, OpError> {
         let shape = integers(io, SHAPE, "the shape")?;
-        let shape = shape.into_iter().map(|d| size(d, "dimension")).collect::<Result<Shape, _>>()?;
+        let shape = shape
+            .into_iter()
+            .map(|d| size(d, "dimension"))
+            .collect::<Result<Shape, _>>()?;
         axes(io.input(INDICES)?, io.input(UPDATES)?, &shape)?;
         Ok(vec![shape])
     }
@@ -91,19 +97,37 @@ mod tests {
     use crate::testing::{Case, eval, signature};
 
     fn operands(indices: Case, updates: Case, shape: &[i32]) -> [Case; 3] {
-        [indices, updates, Case::i32([shape.len()], shape.iter().copied()).constant()]
+        [
+            indices,
+            updates,
+            Case::i32([shape.len()], shape.iter().copied()).constant(),
+        ]
     }
 
     #[test]
     fn adds_slices_that_meet() {
-        let inputs = operands(Case::i32([2, 1], [1, 1]), Case::i32([2, 2], [1, 2, 3, 4]), &[3, 2]);
-        assert_eq!(eval(ScatterNd, &inputs, Case::result(DType::I32)).get::<i32>(), [0, 0, 4, 6, 0, 0]);
+        let inputs = operands(
+            Case::i32([2, 1], [1, 1]),
+            Case::i32([2, 2], [1, 2, 3, 4]),
+            &[3, 2],
+        );
+        assert_eq!(
+            eval(ScatterNd, &inputs, Case::result(DType::I32)).get::<i32>(),
+            [0, 0, 4, 6, 0, 0]
+        );
     }
 
     #[test]
     fn leaves_out_places_outside_that_are_known_only_when_it_runs() {
-        let inputs = operands(Case::i32([3, 1], [2, -1, 0]), Case::f32([3], [1.0, 2.0, 3.0]), &[2]);
-        assert_eq!(eval(ScatterNd, &inputs, Case::result(DType::F32)).get::<f32>(), [3.0, 0.0]);
+        let inputs = operands(
+            Case::i32([3, 1], [2, -1, 0]),
+            Case::f32([3], [1.0, 2.0, 3.0]),
+            &[2],
+        );
+        assert_eq!(
+            eval(ScatterNd, &inputs, Case::result(DType::F32)).get::<f32>(),
+            [3.0, 0.0]
+        );
     }
 
     #[test]
@@ -114,6 +138,9 @@ mod tests {
         assert!(matches!(ScatterNd.prepare(&io), Err(OpError::Shape(_))));
         let inputs = operands(Case::i32([1, 1], [0]), Case::i8([2], [1, 2]), &[2]);
         let io = signature(&inputs, &[Case::result(DType::I8)]);
-        assert!(matches!(ScatterNd.infer_shapes(&io), Err(OpError::Shape(_))));
+        assert!(matches!(
+            ScatterNd.infer_shapes(&io),
+            Err(OpError::Shape(_))
+        ));
     }
 }

@@ -23,12 +23,17 @@ fn segments(io: &Signature) -> Result<Vec<usize>, OpError> {
     let shape = &io.input(DATA)?.shape;
     let ids = integers(io, SEGMENTS, "the number of segments")?;
     if shape.first() != Some(&ids.len()) {
-        return Err(OpError::Shape(format!("{} segment numbers for shape {shape:?}", ids.len())));
+        return Err(OpError::Shape(format!(
+            "{} segment numbers for shape {shape:?}",
+            ids.len()
+        )));
     }
     let mut previous = 0;
     for (row, &id) in ids.iter().enumerate() {
         if !(previous..=previous + i64::from(row > 0)).contains(&id) {
-            return Err(OpError::Shape(format!("segment {id} of row {row} after {previous}")));
+            return Err(OpError::Shape(format!(
+                "segment {id} of row {row} after {previous}"
+            )));
         }
         previous = id;
     }
@@ -82,14 +87,20 @@ mod tests {
     #[test]
     fn adds_rows_of_a_segment() {
         let output = eval(SegmentSum, &operands([0, 0, 1]), Case::result(DType::I32));
-        assert_eq!((&*output.shape, output.get()), (&[2, 2][..], vec![4i32, 6, 5, 6]));
+        assert_eq!(
+            (&*output.shape, output.get()),
+            (&[2, 2][..], vec![4i32, 6, 5, 6])
+        );
     }
 
     #[test]
     fn rejects_segments_out_of_order() {
         for segments in [[1, 1, 2], [0, 2, 2], [0, 1, 0], [-1, 0, 0]] {
             let io = signature(&operands(segments), &[Case::result(DType::I32)]);
-            assert!(matches!(SegmentSum.infer_shapes(&io), Err(OpError::Shape(_))), "{segments:?}");
+            assert!(
+                matches!(SegmentSum.infer_shapes(&io), Err(OpError::Shape(_))),
+                "{segments:?}"
+            );
         }
     }
 }

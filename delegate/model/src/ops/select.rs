@@ -26,7 +26,11 @@ impl Attributes for Select {
 
 /// The condition's shape with as many dimensions as the values'.
 fn condition_shape(io: &Signature) -> Result<Shape, OpError> {
-    let (condition, x, y) = (&io.input(0)?.shape, &io.input(1)?.shape, &io.input(2)?.shape);
+    let (condition, x, y) = (
+        &io.input(0)?.shape,
+        &io.input(1)?.shape,
+        &io.input(2)?.shape,
+    );
     if x != y {
         return Err(OpError::Shape(format!("values of shapes {x:?} and {y:?}")));
     }

@@ -81,12 +81,19 @@ mod tests {
         ];
         let output = eval(SelectV2, &operands, Case::result(DType::I8));
         assert_eq!(output.shape, [2, 2, 3]);
-        assert_eq!(output.get::<i8>(), [1, 2, 3, 1, 2, 3, -1, -1, -1, -2, -2, -2]);
+        assert_eq!(
+            output.get::<i8>(),
+            [1, 2, 3, 1, 2, 3, -1, -1, -1, -2, -2, -2]
+        );
     }
 
     #[test]
     fn takes_a_scalar_for_each_element() {
-        let operands = [bools([3], &[1, 0, 1]), Case::f32([], [5.0]), Case::f32([3], [1.0, 2.0, 3.0])];
+        let operands = [
+            bools([3], &[1, 0, 1]),
+            Case::f32([], [5.0]),
+            Case::f32([3], [1.0, 2.0, 3.0]),
+        ];
         let output = eval(SelectV2, &operands, Case::result(DType::F32));
         assert_eq!(output.get::<f32>(), [5.0, 2.0, 5.0]);
     }
@@ -95,6 +102,9 @@ mod tests {
     fn rejects_a_condition_that_is_not_bool() {
         let operands = [1, 2, 3].map(|x| Case::i32([1], [x]));
         let io = signature(&operands, &[Case::result(DType::I32)]);
-        assert!(matches!(SelectV2.prepare(&io), Err(OpError::UnsupportedType { .. })));
+        assert!(matches!(
+            SelectV2.prepare(&io),
+            Err(OpError::UnsupportedType { .. })
+        ));
     }
 }

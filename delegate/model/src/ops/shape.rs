@@ -20,7 +20,9 @@ const INPUT: usize = 0;
 impl Attributes for ShapeOf {
     fn read(options: &tfl::BuiltinOptionsT) -> Result<Self, OpError> {
         let options = options.as_shape_options().cloned().unwrap_or_default();
-        Ok(Self { out_type: DType::from_code(options.out_type) })
+        Ok(Self {
+            out_type: DType::from_code(options.out_type),
+        })
     }
 
     fn write(&self) -> tfl::BuiltinOptionsT {
@@ -33,7 +35,10 @@ impl Attributes for ShapeOf {
 impl ShapeOf {
     fn unsupported(&self, io: &Signature) -> OpError {
         let dtype = io.output(0).map_or(self.out_type, |output| output.dtype);
-        OpError::UnsupportedType { what: "output".into(), dtype }
+        OpError::UnsupportedType {
+            what: "output".into(),
+            dtype,
+        }
     }
 }
 
@@ -46,7 +51,10 @@ impl Operator for ShapeOf {
     }
 
     fn quant_rule(&self) -> Option<QuantRule> {
-        Some(QuantRule { roles: vec![Role::Activation], results: Results::Plain })
+        Some(QuantRule {
+            roles: vec![Role::Activation],
+            results: Results::Plain,
+        })
     }
 
     fn quant_rule_int16(&self) -> Option<QuantRule> {
@@ -59,7 +67,9 @@ impl Operator for ShapeOf {
 
     fn prepare(&self, io: &Signature) -> Result<Kernel, OpError> {
         let dimensions = self.fold(io).ok_or_else(|| self.unsupported(io))?;
-        Ok(Kernel::new(move |run| run.parts(0).output.copy_from_slice(&dimensions)))
+        Ok(Kernel::new(move |run| {
+            run.parts(0).output.copy_from_slice(&dimensions)
+        }))
     }
 
     fn fold(&self, io: &Signature) -> Option<Vec<u8>> {
@@ -71,7 +81,13 @@ impl Operator for ShapeOf {
                 _ => None,
             }
         };
-        Some(shape.iter().map(bytes).collect::<Option<Vec<_>>>()?.concat())
+        Some(
+            shape
+                .iter()
+                .map(bytes)
+                .collect::<Option<Vec<_>>>()?
+                .concat(),
+        )
     }
 }
 
@@ -84,7 +100,11 @@ mod tests {
     fn returns_the_dimensions() {
         let input = Case::i8([2, 3], 0..6);
         let op = |out_type| ShapeOf { out_type };
-        let output = eval(op(DType::I32), std::slice::from_ref(&input), Case::result(DType::I32));
+        let output = eval(
+            op(DType::I32),
+            std::slice::from_ref(&input),
+            Case::result(DType::I32),
+        );
         assert_eq!(output.get::<i32>(), [2, 3]);
         let output = eval(op(DType::I64), &[input], Case::result(DType::I64));
         assert_eq!(output.get::<i64>(), [2, 3]);
@@ -92,14 +112,22 @@ mod tests {
 
     #[test]
     fn a_scalar_has_no_dimensions() {
-        let op = ShapeOf { out_type: DType::I32 };
-        assert_eq!(eval(op, &[Case::f32([], [1.0])], Case::result(DType::I32)).shape, [0]);
+        let op = ShapeOf {
+            out_type: DType::I32,
+        };
+        assert_eq!(
+            eval(op, &[Case::f32([], [1.0])], Case::result(DType::I32)).shape,
+            [0]
+        );
     }
 
     #[test]
     fn rejects_a_result_that_is_no_integer() {
         let io = signature(&[Case::i8([1], [0])], &[Case::result(DType::F32)]);
-        let shape = ShapeOf { out_type: DType::F32 }.infer_shapes(&io);
+        let shape = ShapeOf {
+            out_type: DType::F32,
+        }
+        .infer_shapes(&io);
         assert!(matches!(shape, Err(OpError::UnsupportedType { .. })));
     }
 }

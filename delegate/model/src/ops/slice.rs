@@ -40,7 +40,11 @@ fn ranges(io: &Signature) -> Result<Vec<(usize, usize)>, OpError> {
         let begin = size(begin, "begin")?;
         let rest = d.checked_sub(begin).ok_or_else(outside)?;
         let len = if len == -1 { rest } else { size(len, "size")? };
-        if len <= rest { Ok((begin, len)) } else { Err(outside()) }
+        if len <= rest {
+            Ok((begin, len))
+        } else {
+            Err(outside())
+        }
     };
     shape.iter().zip(&begins).zip(&sizes).map(range).collect()
 }
@@ -75,9 +79,13 @@ impl Operator for Slice {
     fn prepare(&self, io: &Signature) -> Result<Kernel, OpError> {
         let (input, output) = (io.input(INPUT)?, io.output(0)?);
         let (from, to) = (strides(input)?, strides(output)?);
-        let axes = ranges(io)?.into_iter().zip(from).zip(to).map(|(((begin, len), from), to)| {
-            Axis::starting(len, (begin as isize * from, from), (0, to))
-        });
+        let axes = ranges(io)?
+            .into_iter()
+            .zip(from)
+            .zip(to)
+            .map(|(((begin, len), from), to)| {
+                Axis::starting(len, (begin as isize * from, from), (0, to))
+            });
         Ok(Copy::new(input, output, axes.collect())?.kernel(INPUT))
     }
 }
@@ -88,13 +96,20 @@ mod tests {
     use crate::testing::{Case, eval, signature};
 
     fn operands(begin: [i32; 2], size: [i32; 2]) -> [Case; 3] {
-        [Case::i8([2, 3], 0..6), Case::i32([2], begin).constant(), Case::i32([2], size).constant()]
+        [
+            Case::i8([2, 3], 0..6),
+            Case::i32([2], begin).constant(),
+            Case::i32([2], size).constant(),
+        ]
     }
 
     #[test]
     fn takes_a_box_and_what_remains() {
         let output = eval(Slice, &operands([0, 1], [-1, 2]), Case::result(DType::I8));
-        assert_eq!((&*output.shape, output.get()), (&[2, 2][..], vec![1i8, 2, 4, 5]));
+        assert_eq!(
+            (&*output.shape, output.get()),
+            (&[2, 2][..], vec![1i8, 2, 4, 5])
+        );
     }
 
     #[test]
@@ -105,7 +120,12 @@ mod tests {
 
     #[test]
     fn rejects_what_is_outside() {
-        let cases = [([0, 2], [1, 2]), ([0, -1], [1, 1]), ([0, 4], [1, -1]), ([0, 0], [1, -2])];
+        let cases = [
+            ([0, 2], [1, 2]),
+            ([0, -1], [1, 1]),
+            ([0, 4], [1, -1]),
+            ([0, 0], [1, -2]),
+        ];
         for (begin, size) in cases {
             let io = signature(&operands(begin, size), &[Case::result(DType::I8)]);
             assert!(Slice.infer_shapes(&io).is_err(), "{begin:?} {size:?}");

@@ -8,7 +8,9 @@ use bantam_kernels::requantize::{
 use bantam_kernels::{Isa, elementwise};
 
 use super::fixed_point::{Exponentials, reciprocal};
-use super::pointwise::{limits, multiplier, parameters, round_half_away, tabulate, unary_shapes, unary_type};
+use super::pointwise::{
+    limits, multiplier, parameters, round_half_away, tabulate, unary_shapes, unary_type,
+};
 use super::table16::Table16;
 use super::{Attributes, Numerics, OpError, Operator, QuantRule, Signature};
 use crate::cpu::Kernel;
@@ -61,9 +63,10 @@ impl Operator for Softmax {
     }
 
     fn prepare(&self, io: &Signature) -> Result<Kernel, OpError> {
-        let depth = *io.input(0)?.shape.last().ok_or_else(|| {
-            OpError::Shape("softmax of a scalar has no axis to sum over".into())
-        })?;
+        let depth =
+            *io.input(0)?.shape.last().ok_or_else(|| {
+                OpError::Shape("softmax of a scalar has no axis to sum over".into())
+            })?;
         if !self.beta.is_finite() {
             return Err(OpError::Attribute(format!("beta is {}", self.beta)));
         }
@@ -96,11 +99,15 @@ impl Softmax {
         // -10 is 65535 steps below 0.
         let scale = multiplier(f64::from(input.scale * self.beta) / (10.0 / RANGE))?;
         let span = |scale: f64, zero_point: f64| {
-            (scale * (-32768.0 - zero_point), scale * (32767.0 - zero_point))
+            (
+                scale * (-32768.0 - zero_point),
+                scale * (32767.0 - zero_point),
+            )
         };
         let exp = Table16::new_f64(span(10.0 / RANGE, 32767.0), 2.0 / RANGE, f64::exp);
-        let inverse =
-            Table16::new_f64(span(1.0 / RANGE, -32768.0), 2.0 / RANGE, |x| 1.0 / (1.0 + x));
+        let inverse = Table16::new_f64(span(1.0 / RANGE, -32768.0), 2.0 / RANGE, |x| {
+            1.0 / (1.0 + x)
+        });
         let saturate = |x: i32| x.clamp(-32768, 32767) as i16;
         Ok(Kernel::new(move |run| {
             let parts = run.parts::<i16>(0);
@@ -139,7 +146,9 @@ impl Softmax {
             )));
         }
         Ok(by_rows(dtype, depth, move |row, out| {
-            let sum: f32 = row.below().fold(0.0, |sum, below| sum + exponentials[below]);
+            let sum: f32 = row
+                .below()
+                .fold(0.0, |sum, below| sum + exponentials[below]);
             let inverse = 1.0 / (sum * output.scale);
             for (out, below) in out.iter_mut().zip(row.below()) {
                 let steps = round_half_away(exponentials[below] * inverse) + output.zero_point;
@@ -155,7 +164,9 @@ impl Softmax {
         let exponentials = Exponentials::new(f64::from(self.beta) * f64::from(scale))?;
         Ok(by_rows(dtype, depth, move |row, out| {
             let terms = row.below().filter_map(|below| exponentials.get(below));
-            let sum = terms.fold(0i32, |sum, e| sum.saturating_add(rounding_divide_by_pot(e, 12)));
+            let sum = terms.fold(0i32, |sum, e| {
+                sum.saturating_add(rounding_divide_by_pot(e, 12))
+            });
             let (inverse, bits) = reciprocal(sum, 12);
             let shift = (bits + 31 - 8).clamp(0, 31);
             for (out, below) in out.iter_mut().zip(row.below()) {
@@ -181,7 +192,9 @@ impl Row<'_> {
     /// How far each element is below the largest.
     pub fn below(&self) -> impl Iterator<Item = usize> {
         let Self { flip, largest, .. } = *self;
-        self.bytes.iter().map(move |&x| usize::from(largest - (x ^ flip)))
+        self.bytes
+            .iter()
+            .map(move |&x| usize::from(largest - (x ^ flip)))
     }
 }
 
@@ -197,7 +210,14 @@ pub(super) fn by_rows(
         let rows = parts.inputs.bytes(0).chunks_exact(depth);
         for (bytes, out) in rows.zip(parts.output.chunks_exact_mut(depth)) {
             let largest = bytes.iter().fold(0, |m, &x| m.max(x ^ flip));
-            f(Row { bytes, flip, largest }, out);
+            f(
+                Row {
+                    bytes,
+                    flip,
+                    largest,
+                },
+                out,
+            );
         }
     })
 }
@@ -237,11 +257,18 @@ mod tests {
     #[test]
     fn rejects_scalars_and_a_beta_that_is_not_finite() {
         let prepare = |op: Softmax, input| {
-            op.prepare(&signature(&[input], &[Case::result(DType::F32)])).unwrap_err()
+            op.prepare(&signature(&[input], &[Case::result(DType::F32)]))
+                .unwrap_err()
         };
         let scalar = Case::f32([], [1.0]);
-        assert!(matches!(prepare(Softmax::default(), scalar), OpError::Shape(_)));
+        assert!(matches!(
+            prepare(Softmax::default(), scalar),
+            OpError::Shape(_)
+        ));
         let op = Softmax { beta: f32::NAN };
-        assert!(matches!(prepare(op, Case::f32([1], [1.0])), OpError::Attribute(_)));
+        assert!(matches!(
+            prepare(op, Case::f32([1], [1.0])),
+            OpError::Attribute(_)
+        ));
     }
 }

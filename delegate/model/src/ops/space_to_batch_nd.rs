@@ -41,12 +41,18 @@ pub(super) fn blocked(io: &Signature, edges: &str) -> Result<Vec<Blocked>, OpErr
     let rank = io.input(INPUT)?.shape.len();
     let blocks = integers(io, BLOCK, "the block sizes")?;
     if blocks.len() >= rank {
-        return Err(OpError::Shape(format!("blocks {blocks:?} of {rank} dimensions")));
+        return Err(OpError::Shape(format!(
+            "blocks {blocks:?} of {rank} dimensions"
+        )));
     }
     let edges = pairs(io, PADDING, edges, blocks.len())?;
     let blocked = |(&block, (before, after)): (&i64, (usize, usize))| match size(block, "block")? {
         0 => Err(OpError::Attribute("block size 0".into())),
-        block => Ok(Blocked { block, before, after }),
+        block => Ok(Blocked {
+            block,
+            before,
+            after,
+        }),
     };
     blocks.iter().zip(edges).map(blocked).collect()
 }
@@ -76,10 +82,20 @@ pub(super) fn version(io: &Signature) -> i32 {
 impl Operator for SpaceToBatchNd {
     fn infer_shapes(&self, io: &Signature) -> Result<Vec<Shape>, OpError> {
         let mut shape = io.input(INPUT)?.shape.clone();
-        for (d, Blocked { block, before, after }) in blocked(io, "the padding")?.iter().enumerate() {
+        for (
+            d,
+            Blocked {
+                block,
+                before,
+                after,
+            },
+        ) in blocked(io, "the padding")?.iter().enumerate()
+        {
             let padded = multiply_add(*before, 1, multiply_add(*after, 1, shape[d + 1])?)?;
             if !padded.is_multiple_of(*block) {
-                return Err(OpError::Shape(format!("{padded} is not in blocks of {block}")));
+                return Err(OpError::Shape(format!(
+                    "{padded} is not in blocks of {block}"
+                )));
             }
             shape[d + 1] = padded / block;
             shape[0] = multiply_add(shape[0], *block, 0)?;
@@ -104,7 +120,10 @@ impl Operator for SpaceToBatchNd {
         let (from, to) = (strides(input)?, strides(output)?);
         let blocked = blocked(io, "the padding")?;
         let steps = batch_steps(&blocked, input.shape[0])?;
-        let axis = |d: usize| match d.checked_sub(1).and_then(|s| blocked.get(s).zip(steps.get(s))) {
+        let axis = |d: usize| match d
+            .checked_sub(1)
+            .and_then(|s| blocked.get(s).zip(steps.get(s)))
+        {
             None => Axis::linear(input.shape[d], from[d], to[d]),
             Some((Blocked { block, before, .. }, &step)) => {
                 Axis::table((0..input.shape[d]).map(|index| {

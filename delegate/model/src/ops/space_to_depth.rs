@@ -21,8 +21,13 @@ const INPUT: usize = 0;
 
 impl Attributes for SpaceToDepth {
     fn read(options: &tfl::BuiltinOptionsT) -> Result<Self, OpError> {
-        let options = options.as_space_to_depth_options().cloned().unwrap_or_default();
-        Ok(Self { block_size: options.block_size })
+        let options = options
+            .as_space_to_depth_options()
+            .cloned()
+            .unwrap_or_default();
+        Ok(Self {
+            block_size: options.block_size,
+        })
     }
 
     fn write(&self) -> tfl::BuiltinOptionsT {
@@ -37,7 +42,9 @@ impl Operator for SpaceToDepth {
         let [batch, height, width, depth] = io.input(INPUT)?.shape_n()?;
         let block = block(self.block_size)?;
         if !height.is_multiple_of(block) || !width.is_multiple_of(block) {
-            return Err(OpError::Shape(format!("{height}x{width} is not in blocks of {block}")));
+            return Err(OpError::Shape(format!(
+                "{height}x{width} is not in blocks of {block}"
+            )));
         }
         let depth = multiply_add(depth, multiply_add(block, block, 0)?, 0)?;
         Ok(vec![vec![batch, height / block, width / block, depth]])
@@ -58,7 +65,12 @@ impl Operator for SpaceToDepth {
         let (input, output) = (io.input(INPUT)?, io.output(0)?);
         let ([.., depth], [batch, height, width, _]) = (input.shape_n::<4>()?, output.shape_n()?);
         let (from, to) = (strides(input)?, strides(output)?);
-        let axes = block_axes(block(self.block_size)?, [batch, height, width, depth], &from, &to);
+        let axes = block_axes(
+            block(self.block_size)?,
+            [batch, height, width, depth],
+            &from,
+            &to,
+        );
         let axes = axes.map(|(count, from, to)| Axis::linear(count, from, to));
         Ok(Copy::new(input, output, axes.into())?.kernel(INPUT))
     }
@@ -72,7 +84,11 @@ mod tests {
     #[test]
     fn gathers_a_block_in_channels() {
         let input = Case::i8([1, 2, 4, 1], [1, 2, 5, 6, 3, 4, 7, 8]);
-        let output = eval(SpaceToDepth { block_size: 2 }, &[input], Case::result(DType::I8));
+        let output = eval(
+            SpaceToDepth { block_size: 2 },
+            &[input],
+            Case::result(DType::I8),
+        );
         assert_eq!(output.shape, [1, 1, 2, 4]);
         assert_eq!(output.get::<i8>(), [1, 2, 3, 4, 5, 6, 7, 8]);
     }

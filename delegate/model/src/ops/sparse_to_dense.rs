@@ -26,8 +26,13 @@ const DEFAULT: usize = 3;
 
 impl Attributes for SparseToDense {
     fn read(options: &tfl::BuiltinOptionsT) -> Result<Self, OpError> {
-        let options = options.as_sparse_to_dense_options().cloned().unwrap_or_default();
-        Ok(Self { validate_indices: options.validate_indices })
+        let options = options
+            .as_sparse_to_dense_options()
+            .cloned()
+            .unwrap_or_default();
+        Ok(Self {
+            validate_indices: options.validate_indices,
+        })
     }
 
     fn write(&self) -> tfl::BuiltinOptionsT {
@@ -50,9 +55,15 @@ fn places(value: &Value) -> Result<(usize, usize), OpError> {
 impl Operator for SparseToDense {
     fn infer_shapes(&self, io: &Signature) -> Result<Vec<Shape>, OpError> {
         let shape = integers(io, SHAPE, "the shape")?;
-        let shape = shape.into_iter().map(|d| size(d, "dimension")).collect::<Result<Shape, _>>()?;
+        let shape = shape
+            .into_iter()
+            .map(|d| size(d, "dimension"))
+            .collect::<Result<Shape, _>>()?;
         let ((count, axes), values) = (places(io.input(PLACES)?)?, io.input(VALUES)?);
-        if axes != shape.len() || !(values.shape.is_empty() || values.shape == [count]) || io.input(DEFAULT)?.len() != 1 {
+        if axes != shape.len()
+            || !(values.shape.is_empty() || values.shape == [count])
+            || io.input(DEFAULT)?.len() != 1
+        {
             return Err(OpError::Shape(format!(
                 "{count} places along {axes} axes, elements of shape {:?}, into {shape:?}",
                 values.shape
@@ -73,7 +84,10 @@ impl Operator for SparseToDense {
         let (indices, values, output) = (io.input(PLACES)?, io.input(VALUES)?, io.output(0)?);
         let size = element_size(values, output)?;
         element_size(io.input(DEFAULT)?, output)?;
-        if !matches!(values.dtype, DType::F32 | DType::I8 | DType::U8 | DType::I32 | DType::I64) {
+        if !matches!(
+            values.dtype,
+            DType::F32 | DType::I8 | DType::U8 | DType::I32 | DType::I64
+        ) {
             return Err(io.unsupported(VALUES));
         }
         let read = read_index(io, PLACES)?;
@@ -86,8 +100,11 @@ impl Operator for SparseToDense {
             let values = parts.inputs.bytes(VALUES);
             fill(parts.output, parts.inputs.bytes(DEFAULT));
             for slot in 0..count {
-                if let Some(place) = places.exact(|axis| read(&parts.inputs, PLACES, slot * axes + axis)) {
-                    parts.output[place * size..][..size].copy_from_slice(&values[slot * step..][..size]);
+                if let Some(place) =
+                    places.exact(|axis| read(&parts.inputs, PLACES, slot * axes + axis))
+                {
+                    parts.output[place * size..][..size]
+                        .copy_from_slice(&values[slot * step..][..size]);
                 }
             }
         }))
@@ -106,11 +123,21 @@ mod tests {
 
     #[test]
     fn sets_elements_at_their_places() {
-        let inputs = operands(Case::i32([2, 2], [0, 1, 1, 0]), &[2, 2], Case::i32([2], [5, 6]));
+        let inputs = operands(
+            Case::i32([2, 2], [0, 1, 1, 0]),
+            &[2, 2],
+            Case::i32([2], [5, 6]),
+        );
         let op = SparseToDense::default();
-        assert_eq!(eval(op.clone(), &inputs, Case::result(DType::I32)).get::<i32>(), [-1, 5, 6, -1]);
+        assert_eq!(
+            eval(op.clone(), &inputs, Case::result(DType::I32)).get::<i32>(),
+            [-1, 5, 6, -1]
+        );
         let inputs = operands(Case::i32([2], [0, 7]), &[3], Case::i32([], [5]));
-        assert_eq!(eval(op, &inputs, Case::result(DType::I32)).get::<i32>(), [5, -1, -1]);
+        assert_eq!(
+            eval(op, &inputs, Case::result(DType::I32)).get::<i32>(),
+            [5, -1, -1]
+        );
     }
 
     #[test]
@@ -118,9 +145,15 @@ mod tests {
         let inputs = operands(Case::i32([], [3]).constant(), &[3], Case::i32([], [5]));
         let mut io = signature(&inputs, &[Case::result(DType::I32)]);
         io.outputs[0].shape = vec![3];
-        assert!(matches!(SparseToDense::default().prepare(&io), Err(OpError::Shape(_))));
+        assert!(matches!(
+            SparseToDense::default().prepare(&io),
+            Err(OpError::Shape(_))
+        ));
         let inputs = operands(Case::i32([2], [0, 1]), &[3], Case::i32([3], [5, 6, 7]));
         let io = signature(&inputs, &[Case::result(DType::I32)]);
-        assert!(matches!(SparseToDense::default().infer_shapes(&io), Err(OpError::Shape(_))));
+        assert!(matches!(
+            SparseToDense::default().infer_shapes(&io),
+            Err(OpError::Shape(_))
+        ));
     }
 }

@@ -22,7 +22,9 @@ const INPUT: usize = 1;
 impl Attributes for Split {
     fn read(options: &tfl::BuiltinOptionsT) -> Result<Self, OpError> {
         let options = options.as_split_options().cloned().unwrap_or_default();
-        Ok(Self { num_splits: options.num_splits })
+        Ok(Self {
+            num_splits: options.num_splits,
+        })
     }
 
     fn write(&self) -> tfl::BuiltinOptionsT {
@@ -40,7 +42,9 @@ fn place(io: &Signature) -> Result<usize, OpError> {
 pub(super) fn check_count(count: i32, io: &Signature) -> Result<(), OpError> {
     if count < 1 || usize::try_from(count) != Ok(io.outputs.len()) {
         let results = io.outputs.len();
-        return Err(OpError::Attribute(format!("{count} parts for {results} outputs")));
+        return Err(OpError::Attribute(format!(
+            "{count} parts for {results} outputs"
+        )));
     }
     Ok(())
 }
@@ -79,7 +83,9 @@ impl Operator for Split {
         let (axis, count) = (place(io)?, io.outputs.len());
         let mut shape = io.input(INPUT)?.shape.clone();
         if !shape[axis].is_multiple_of(count) {
-            return Err(OpError::Shape(format!("{shape:?} has no {count} parts along axis {axis}")));
+            return Err(OpError::Shape(format!(
+                "{shape:?} has no {count} parts along axis {axis}"
+            )));
         }
         shape[axis] /= count;
         Ok(vec![shape; count])
@@ -120,7 +126,12 @@ mod tests {
     #[test]
     fn splits_columns() {
         let results = [Case::result(DType::I8), Case::result(DType::I8)];
-        let outputs = eval_with(Numerics::Fast, Split { num_splits: 2 }, &inputs(-1), &results);
+        let outputs = eval_with(
+            Numerics::Fast,
+            Split { num_splits: 2 },
+            &inputs(-1),
+            &results,
+        );
         assert_eq!(outputs[0].get::<i8>(), [0, 1, 4, 5]);
         assert_eq!(outputs[1].get::<i8>(), [2, 3, 6, 7]);
     }
@@ -128,8 +139,14 @@ mod tests {
     #[test]
     fn rejects_unequal_parts_and_other_numbers_of_results() {
         let result = Case::result(DType::I8);
-        let three = signature(&inputs(1), &[result.clone(), result.clone(), result.clone()]);
-        assert!(matches!(Split { num_splits: 3 }.infer_shapes(&three), Err(OpError::Shape(_))));
+        let three = signature(
+            &inputs(1),
+            &[result.clone(), result.clone(), result.clone()],
+        );
+        assert!(matches!(
+            Split { num_splits: 3 }.infer_shapes(&three),
+            Err(OpError::Shape(_))
+        ));
         for num_splits in [0, 2, i32::MAX, -1] {
             let shapes = Split { num_splits }.infer_shapes(&three);
             assert!(matches!(shapes, Err(OpError::Attribute(_))));

@@ -23,7 +23,9 @@ const AXIS: usize = 2;
 impl Attributes for SplitV {
     fn read(options: &tfl::BuiltinOptionsT) -> Result<Self, OpError> {
         let options = options.as_split_voptions().cloned().unwrap_or_default();
-        Ok(Self { num_splits: options.num_splits })
+        Ok(Self {
+            num_splits: options.num_splits,
+        })
     }
 
     fn write(&self) -> tfl::BuiltinOptionsT {
@@ -45,14 +47,19 @@ impl Operator for SplitV {
         let wanted = integers(io, SIZES, "the sizes")?;
         let given = wanted.iter().filter(|&&len| len != -1);
         let taken = given.clone().try_fold(0usize, |sum, &len| {
-            sum.checked_add(size(len, "size")?).ok_or_else(|| OpError::Shape("sizes too large".into()))
+            sum.checked_add(size(len, "size")?)
+                .ok_or_else(|| OpError::Shape("sizes too large".into()))
         })?;
         let rest = shape[axis].checked_sub(taken);
         let (true, Some(rest)) = (wanted.len() == io.outputs.len(), rest) else {
-            return Err(OpError::Shape(format!("{wanted:?} do not split {shape:?} at axis {axis}")));
+            return Err(OpError::Shape(format!(
+                "{wanted:?} do not split {shape:?} at axis {axis}"
+            )));
         };
         if wanted.len() - given.count() > 1 || (rest > 0 && !wanted.contains(&-1)) {
-            return Err(OpError::Shape(format!("{wanted:?} do not split {shape:?} at axis {axis}")));
+            return Err(OpError::Shape(format!(
+                "{wanted:?} do not split {shape:?} at axis {axis}"
+            )));
         }
         let part = |&len: &i64| {
             let mut part = shape.clone();
@@ -95,7 +102,11 @@ mod tests {
 
     #[test]
     fn splits_by_sizes_and_what_remains() {
-        let results = [Case::result(DType::I8), Case::result(DType::I8), Case::result(DType::I8)];
+        let results = [
+            Case::result(DType::I8),
+            Case::result(DType::I8),
+            Case::result(DType::I8),
+        ];
         let op = SplitV { num_splits: 3 };
         let outputs = eval_with(Numerics::Fast, op, &inputs(&[1, -1, 0]), &results);
         assert_eq!(outputs[0].get::<i8>(), [0, 4]);
@@ -106,9 +117,19 @@ mod tests {
     #[test]
     fn rejects_sizes_that_do_not_add_up() {
         let results = [Case::result(DType::I8), Case::result(DType::I8)];
-        for sizes in [&[1, 2][..], &[4, 1], &[-1, -1], &[-2, 6], &[5, -1], &[1, 1, 2]] {
+        for sizes in [
+            &[1, 2][..],
+            &[4, 1],
+            &[-1, -1],
+            &[-2, 6],
+            &[5, -1],
+            &[1, 1, 2],
+        ] {
             let io = signature(&inputs(sizes), &results);
-            assert!(SplitV { num_splits: 2 }.infer_shapes(&io).is_err(), "{sizes:?}");
+            assert!(
+                SplitV { num_splits: 2 }.infer_shapes(&io).is_err(),
+                "{sizes:?}"
+            );
         }
     }
 }

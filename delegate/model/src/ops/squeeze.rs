@@ -20,7 +20,9 @@ const INPUT: usize = 0;
 impl Attributes for Squeeze {
     fn read(options: &tfl::BuiltinOptionsT) -> Result<Self, OpError> {
         let options = options.as_squeeze_options();
-        Ok(Self { squeeze_dims: options.and_then(|o| o.squeeze_dims.clone()) })
+        Ok(Self {
+            squeeze_dims: options.and_then(|o| o.squeeze_dims.clone()),
+        })
     }
 
     fn write(&self) -> tfl::BuiltinOptionsT {
@@ -38,7 +40,9 @@ impl Operator for Squeeze {
         for &dim in dims {
             let place = axis(dim.into(), shape.len())?;
             if shape[place] != 1 {
-                return Err(OpError::Shape(format!("dimension {dim} of {shape:?} is not 1")));
+                return Err(OpError::Shape(format!(
+                    "dimension {dim} of {shape:?} is not 1"
+                )));
             }
             dropped[place] = true;
         }
@@ -71,12 +75,19 @@ mod tests {
 
     fn shape(dims: &[i32], input: &[usize]) -> Result<Vec<Shape>, OpError> {
         let io = signature(&[Case::i8(input, [])], &[Case::result(DType::I8)]);
-        Squeeze { squeeze_dims: Some(dims.to_vec()) }.infer_shapes(&io)
+        Squeeze {
+            squeeze_dims: Some(dims.to_vec()),
+        }
+        .infer_shapes(&io)
     }
 
     #[test]
     fn keeps_the_elements() {
-        let output = eval(Squeeze::default(), &[Case::i8([1, 2, 1], [3, 4])], Case::result(DType::I8));
+        let output = eval(
+            Squeeze::default(),
+            &[Case::i8([1, 2, 1], [3, 4])],
+            Case::result(DType::I8),
+        );
         assert_eq!((output.shape, output.bytes), (vec![2], vec![3, 4]));
     }
 

@@ -24,7 +24,10 @@ pub struct StablehloComposite {
 
 impl Attributes2 for StablehloComposite {
     fn read(options: &tfl::BuiltinOptions2T) -> Result<Self, OpError> {
-        let options = options.as_stable_hlocomposite_options().cloned().unwrap_or_default();
+        let options = options
+            .as_stable_hlocomposite_options()
+            .cloned()
+            .unwrap_or_default();
         Ok(Self {
             name: options.name,
             decomposition: options.decomposition_subgraph_index,
@@ -87,13 +90,18 @@ mod tests {
         let nodes = |op: Op| -> Vec<(Op, &[u32], &[u32])> { vec![(op, &[0], &[1])] };
         let main = subgraph(vec![x(), x()], &[0], &[1], nodes(composite().into()));
         let body = subgraph(vec![x(), x()], &[0], &[1], nodes(Tanh.into()));
-        Model { subgraphs: vec![main, body], ..Model::default() }
+        Model {
+            subgraphs: vec![main, body],
+            ..Model::default()
+        }
     }
 
     #[test]
     fn runs_what_it_is_composed_of() {
         let mut runner = runner(model().subgraphs);
-        runner.set_input(0, bytemuck::cast_slice(&[0.0f32, 100.0])).unwrap();
+        runner
+            .set_input(0, bytemuck::cast_slice(&[0.0f32, 100.0]))
+            .unwrap();
         runner.run().unwrap();
         assert_eq!(bytemuck::cast_slice::<_, f32>(runner.output(0)), [0.0, 1.0]);
     }

@@ -35,7 +35,10 @@ const STRIDES: usize = 3;
 
 impl Attributes for StridedSlice {
     fn read(options: &tfl::BuiltinOptionsT) -> Result<Self, OpError> {
-        let options = options.as_strided_slice_options().cloned().unwrap_or_default();
+        let options = options
+            .as_strided_slice_options()
+            .cloned()
+            .unwrap_or_default();
         Ok(Self {
             begin_mask: options.begin_mask,
             end_mask: options.end_mask,
@@ -61,7 +64,12 @@ impl Attributes for StridedSlice {
 /// What is taken of one dimension of the input, or a new dimension.
 enum Entry {
     New,
-    Range { first: usize, stride: isize, count: usize, dropped: bool },
+    Range {
+        first: usize,
+        stride: isize,
+        count: usize,
+        dropped: bool,
+    },
 }
 
 fn has(mask: i32, entry: usize) -> bool {
@@ -78,7 +86,9 @@ impl StridedSlice {
         let count = begin.len();
         if end.len() != count || stride.len() != count || count > i32::BITS as usize {
             let lengths = (count, end.len(), stride.len());
-            return Err(OpError::Shape(format!("begin, end and stride of {lengths:?} entries")));
+            return Err(OpError::Shape(format!(
+                "begin, end and stride of {lengths:?} entries"
+            )));
         }
         let is_ellipsis = |&entry: &usize| has(self.ellipsis_mask, entry);
         let takes_one = |&entry: &usize| !is_ellipsis(&entry) && !has(self.new_axis_mask, entry);
@@ -89,7 +99,12 @@ impl StridedSlice {
                 self.ellipsis_mask
             )));
         }
-        let all = |&d: &usize| Entry::Range { first: 0, stride: 1, count: d, dropped: false };
+        let all = |&d: &usize| Entry::Range {
+            first: 0,
+            stride: 1,
+            count: d,
+            dropped: false,
+        };
         let mut rest = shape.as_slice();
         let mut entries = Vec::new();
         for entry in 0..count {
@@ -122,23 +137,51 @@ impl StridedSlice {
         };
         // One past the last element, where elements are taken last to first, is -1.
         let (low, high) = if forward { (0, len) } else { (-1, len - 1) };
-        let from_start = |index: i64| if index < 0 { index.saturating_add(len) } else { index };
+        let from_start = |index: i64| {
+            if index < 0 {
+                index.saturating_add(len)
+            } else {
+                index
+            }
+        };
         let (first, last) = if forward { (low, high) } else { (high, low) };
-        let begin = if has(self.begin_mask, entry) { first } else { from_start(begin) };
+        let begin = if has(self.begin_mask, entry) {
+            first
+        } else {
+            from_start(begin)
+        };
         if has(self.shrink_axis_mask, entry) {
             if !forward || begin < 0 || begin >= len {
                 let error = format!("index {begin} with stride {stride} of {len} elements");
                 return Err(OpError::Attribute(error));
             }
-            return Ok(Entry::Range { first: begin as usize, stride: 1, count: 1, dropped: true });
+            return Ok(Entry::Range {
+                first: begin as usize,
+                stride: 1,
+                count: 1,
+                dropped: true,
+            });
         }
         let begin = begin.clamp(low.min(high), high);
-        let end = if self.offset { end.saturating_add(begin) } else { end };
-        let end = if has(self.end_mask, entry) { last } else { from_start(end) };
+        let end = if self.offset {
+            end.saturating_add(begin)
+        } else {
+            end
+        };
+        let end = if has(self.end_mask, entry) {
+            last
+        } else {
+            from_start(end)
+        };
         let end = end.clamp(low.min(high), high);
         let distance = if forward { end - begin } else { begin - end };
         let count = (distance.max(0) as u64).div_ceil(stride.unsigned_abs()) as usize;
-        Ok(Entry::Range { first: begin.max(0) as usize, stride: step, count, dropped: false })
+        Ok(Entry::Range {
+            first: begin.max(0) as usize,
+            stride: step,
+            count,
+            dropped: false,
+        })
     }
 }
 
@@ -148,7 +191,9 @@ impl Operator for StridedSlice {
             Entry::New => Some(1),
             Entry::Range { count, dropped, .. } => (!dropped).then_some(count),
         };
-        Ok(vec![self.entries(io)?.iter().filter_map(dimension).collect()])
+        Ok(vec![
+            self.entries(io)?.iter().filter_map(dimension).collect(),
+        ])
     }
 
     fn quant_rule(&self) -> Option<QuantRule> {
@@ -179,14 +224,24 @@ impl Operator for StridedSlice {
         let mut to = strides(output)?.into_iter();
         let mut axes = Vec::new();
         for entry in self.entries(io)? {
-            let Entry::Range { first, stride, count, dropped } = entry else {
+            let Entry::Range {
+                first,
+                stride,
+                count,
+                dropped,
+            } = entry
+            else {
                 to.next();
                 continue;
             };
             let from = from.next().unwrap_or(0);
             let to = if dropped { 0 } else { to.next().unwrap_or(0) };
             let step = if count > 1 { stride * from } else { 0 };
-            axes.push(Axis::starting(count, (first as isize * from, step), (0, to)));
+            axes.push(Axis::starting(
+                count,
+                (first as isize * from, step),
+                (0, to),
+            ));
         }
         Ok(Copy::new(input, output, axes)?.kernel(INPUT))
     }
@@ -200,7 +255,12 @@ mod tests {
     fn operands(shape: &[usize], [begin, end, stride]: [&[i32]; 3]) -> Vec<Case> {
         let constant = |v: &[i32]| Case::i32([v.len()], v.iter().copied()).constant();
         let count = shape.iter().product::<usize>() as i32;
-        vec![Case::i32(shape, 0..count), constant(begin), constant(end), constant(stride)]
+        vec![
+            Case::i32(shape, 0..count),
+            constant(begin),
+            constant(end),
+            constant(stride),
+        ]
     }
 
     fn sliced(op: StridedSlice, shape: &[usize], slice: [&[i32]; 3]) -> (Shape, Vec<i32>) {
@@ -210,7 +270,11 @@ mod tests {
 
     #[test]
     fn takes_every_second_element_backwards() {
-        let op = StridedSlice { begin_mask: 2, end_mask: 2, ..Default::default() };
+        let op = StridedSlice {
+            begin_mask: 2,
+            end_mask: 2,
+            ..Default::default()
+        };
         let (shape, values) = sliced(op, &[2, 4], [&[0, 0], &[2, 0], &[1, -2]]);
         assert_eq!((shape, values), (vec![2, 2], vec![3, 1, 7, 5]));
     }
@@ -234,14 +298,20 @@ mod tests {
         let zeros = [0; 4];
         let (shape, values) = sliced(op, &[2, 2, 2], [&[1, 0, 0, 1], &[2, 0, 0, 2], &[1; 4]]);
         assert_eq!((shape, values), (vec![2, 1, 1], vec![5, 7]));
-        let op = StridedSlice { ellipsis_mask: 1, ..Default::default() };
+        let op = StridedSlice {
+            ellipsis_mask: 1,
+            ..Default::default()
+        };
         let (shape, _) = sliced(op, &[2, 2], [&zeros[..3], &[0, 1, 2], &[1; 3]]);
         assert_eq!(shape, [1, 2]);
     }
 
     #[test]
     fn offsets_count_from_the_begin() {
-        let op = StridedSlice { offset: true, ..Default::default() };
+        let op = StridedSlice {
+            offset: true,
+            ..Default::default()
+        };
         assert_eq!(sliced(op, &[5], [&[-3], &[2], &[1]]).1, [2, 3]);
     }
 
@@ -256,9 +326,15 @@ mod tests {
     #[test]
     fn rejects_stride_0_indices_outside_and_too_many_entries() {
         let infer = |op: StridedSlice, slice| {
-            op.infer_shapes(&signature(&operands(&[5], slice), &[Case::result(DType::I32)]))
+            op.infer_shapes(&signature(
+                &operands(&[5], slice),
+                &[Case::result(DType::I32)],
+            ))
         };
-        let shrink = StridedSlice { shrink_axis_mask: 1, ..Default::default() };
+        let shrink = StridedSlice {
+            shrink_axis_mask: 1,
+            ..Default::default()
+        };
         assert!(infer(shrink.clone(), [&[5], &[6], &[1]]).is_err());
         assert!(infer(shrink, [&[-6], &[6], &[1]]).is_err());
         let plain = StridedSlice::default();

@@ -97,7 +97,10 @@ mod tests {
             let a = Case::i8([1], [3]).quantized(0.5, 1);
             let b = Case::i8([1], [4]).quantized(0.25, -4);
             let output = Case::result(DType::I8).quantized(0.1, 7);
-            let op = Sub { activation, ..Sub::default() };
+            let op = Sub {
+                activation,
+                ..Sub::default()
+            };
             eval_with(numerics, op, &[a, b], &[output])[0].get::<i8>()
         };
         for numerics in [Numerics::Reference, Numerics::Fast] {
@@ -117,6 +120,9 @@ mod tests {
     fn rejects_shapes_that_do_not_broadcast() {
         let operands = [Case::f32([2], [0.0; 2]), Case::f32([3], [0.0; 3])];
         let io = signature(&operands, &[Case::result(DType::F32)]);
-        assert!(matches!(Sub::default().infer_shapes(&io), Err(OpError::Shape(_))));
+        assert!(matches!(
+            Sub::default().infer_shapes(&io),
+            Err(OpError::Shape(_))
+        ));
     }
 }

@@ -20,7 +20,9 @@ const INPUT: usize = 0;
 
 impl Attributes for Sum {
     fn read(options: &tfl::BuiltinOptionsT) -> Result<Self, OpError> {
-        Ok(Self { keep_dims: reduction::read(options) })
+        Ok(Self {
+            keep_dims: reduction::read(options),
+        })
     }
 
     fn write(&self) -> tfl::BuiltinOptionsT {
@@ -78,13 +80,22 @@ mod tests {
         let input = Case::i8([2, 2], [100, 100, 3, -1]).quantized(0.5, 1);
         let axes = Case::i32([1], [1]).constant();
         let output = Case::result(DType::I8).quantized(0.5, -1);
-        assert_eq!(eval(Sum::default(), &[input, axes], output).get::<i8>(), [127, -1]);
+        assert_eq!(
+            eval(Sum::default(), &[input, axes], output).get::<i8>(),
+            [127, -1]
+        );
     }
 
     #[test]
     fn rejects_types_without_a_kernel() {
-        let inputs = [Case::new::<u8>(DType::Bool, [1], &[1]), Case::i32([1], [0]).constant()];
+        let inputs = [
+            Case::new::<u8>(DType::Bool, [1], &[1]),
+            Case::i32([1], [0]).constant(),
+        ];
         let io = signature(&inputs, &[Case::result(DType::Bool)]);
-        assert!(matches!(Sum::default().prepare(&io), Err(OpError::UnsupportedType { .. })));
+        assert!(matches!(
+            Sum::default().prepare(&io),
+            Err(OpError::UnsupportedType { .. })
+        ));
     }
 }

@@ -166,7 +166,9 @@ impl Svdf {
             }
             let parts = run.parts::<f32>(0);
             let mut scratch = parts.scratch;
-            parts.output.copy_from_slice(take(&mut scratch, batch * units));
+            parts
+                .output
+                .copy_from_slice(take(&mut scratch, batch * units));
             activate(activation, parts.output);
         }))
     }
@@ -229,7 +231,9 @@ impl Svdf {
             }
             let parts = run.parts::<i8>(0);
             let mut scratch = parts.scratch;
-            parts.output.copy_from_slice(take(&mut scratch, batch * units));
+            parts
+                .output
+                .copy_from_slice(take(&mut scratch, batch * units));
         }))
     }
 }
@@ -285,12 +289,18 @@ mod tests {
         let operands = [
             Case::i8([1, 1], [7]).quantized(0.5, 3),
             Case::i8([1, 1], [10]).quantized(0.1, 0).constant(),
-            Case::new(DType::I16, [1, 2], &[9i16, 4]).quantized(0.25, 0).constant(),
+            Case::new(DType::I16, [1, 2], &[9i16, 4])
+                .quantized(0.25, 0)
+                .constant(),
             Case::absent(),
             Case::variable::<i16>(DType::I16, [1, 2]).quantized(0.01, 0),
         ];
         // 4 * 10 * 0.05 is 2 real, 200 in the state; times 4 * 0.25 is 2 real.
-        let output = eval(op(1), &operands, Case::result(DType::I8).quantized(0.5, -128));
+        let output = eval(
+            op(1),
+            &operands,
+            Case::result(DType::I8).quantized(0.5, -128),
+        );
         assert_eq!(output.get::<i8>(), [-124]);
     }
 
@@ -303,7 +313,10 @@ mod tests {
         ];
         for rank in [0, 3, -1] {
             let io = signature(&operands, &[]);
-            assert!(matches!(op(rank).infer_shapes(&io), Err(OpError::Attribute(_))));
+            assert!(matches!(
+                op(rank).infer_shapes(&io),
+                Err(OpError::Attribute(_))
+            ));
         }
     }
 }

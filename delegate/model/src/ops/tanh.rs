@@ -71,16 +71,27 @@ mod tests {
     #[test]
     fn i8_and_u8_are_tables() {
         let input = Case::i8([3], [-128, 5, 127]).quantized(1.0, 5);
-        let output = eval(Tanh, &[input], Case::result(DType::I8).quantized(1.0 / 128.0, 0));
+        let output = eval(
+            Tanh,
+            &[input],
+            Case::result(DType::I8).quantized(1.0 / 128.0, 0),
+        );
         assert_eq!(output.get::<i8>(), [-128, 0, 127]);
         let input = Case::new(DType::U8, [2], &[5u8, 255]).quantized(1.0, 5);
-        let output = eval(Tanh, &[input], Case::result(DType::U8).quantized(1.0 / 128.0, 128));
+        let output = eval(
+            Tanh,
+            &[input],
+            Case::result(DType::U8).quantized(1.0 / 128.0, 128),
+        );
         assert_eq!(output.get::<u8>(), [128, 255]);
     }
 
     #[test]
     fn rejects_int32() {
         let io = signature(&[Case::i32([1], [1])], &[Case::result(DType::I32)]);
-        assert!(matches!(Tanh.prepare(&io), Err(OpError::UnsupportedType { .. })));
+        assert!(matches!(
+            Tanh.prepare(&io),
+            Err(OpError::UnsupportedType { .. })
+        ));
     }
 }

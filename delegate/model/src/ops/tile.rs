@@ -29,7 +29,9 @@ fn multiples(io: &Signature) -> Result<Vec<usize>, OpError> {
     let rank = io.input(INPUT)?.shape.len();
     let multiples = integers(io, MULTIPLES, "the multiples")?;
     if multiples.len() != rank {
-        return Err(OpError::Shape(format!("multiples {multiples:?} of {rank} dimensions")));
+        return Err(OpError::Shape(format!(
+            "multiples {multiples:?} of {rank} dimensions"
+        )));
     }
     multiples.into_iter().map(|m| size(m, "multiple")).collect()
 }
@@ -37,7 +39,11 @@ fn multiples(io: &Signature) -> Result<Vec<usize>, OpError> {
 impl Operator for Tile {
     fn infer_shapes(&self, io: &Signature) -> Result<Vec<Shape>, OpError> {
         let shape = io.input(INPUT)?.shape.iter().zip(multiples(io)?);
-        Ok(vec![shape.map(|(&d, m)| multiply_add(d, m, 0)).collect::<Result<_, _>>()?])
+        Ok(vec![
+            shape
+                .map(|(&d, m)| multiply_add(d, m, 0))
+                .collect::<Result<_, _>>()?,
+        ])
     }
 
     fn quant_rule(&self) -> Option<QuantRule> {
@@ -59,11 +65,17 @@ impl Operator for Tile {
     fn prepare(&self, io: &Signature) -> Result<Kernel, OpError> {
         let (input, output) = (io.input(INPUT)?, io.output(0)?);
         let (from, to) = (strides(input)?, strides(output)?);
-        let axes = multiples(io)?.into_iter().enumerate().flat_map(|(d, multiple)| {
-            let len = input.shape[d];
-            let step = (len as isize).saturating_mul(to[d]);
-            [Axis::linear(multiple, 0, step), Axis::linear(len, from[d], to[d])]
-        });
+        let axes = multiples(io)?
+            .into_iter()
+            .enumerate()
+            .flat_map(|(d, multiple)| {
+                let len = input.shape[d];
+                let step = (len as isize).saturating_mul(to[d]);
+                [
+                    Axis::linear(multiple, 0, step),
+                    Axis::linear(len, from[d], to[d]),
+                ]
+            });
         Ok(Copy::new(input, output, axes.collect())?.kernel(INPUT))
     }
 }
@@ -82,12 +94,18 @@ mod tests {
     fn repeats_along_both_axes() {
         let output = eval(Tile, &operands(&[2, 2]), Case::result(DType::I8));
         assert_eq!(output.shape, [4, 4]);
-        assert_eq!(output.get::<i8>(), [1, 2, 1, 2, 3, 4, 3, 4, 1, 2, 1, 2, 3, 4, 3, 4]);
+        assert_eq!(
+            output.get::<i8>(),
+            [1, 2, 1, 2, 3, 4, 3, 4, 1, 2, 1, 2, 3, 4, 3, 4]
+        );
     }
 
     #[test]
     fn none_of_it_is_empty() {
-        assert_eq!(eval(Tile, &operands(&[0, 3]), Case::result(DType::I8)).shape, [0, 6]);
+        assert_eq!(
+            eval(Tile, &operands(&[0, 3]), Case::result(DType::I8)).shape,
+            [0, 6]
+        );
     }
 
     #[test]

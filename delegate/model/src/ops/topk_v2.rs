@@ -32,7 +32,10 @@ fn descending(a: f32, b: f32) -> Ordering {
 /// Writes the place of the largest elements of `row` to the front of `order`.
 fn select<T: Copy>(row: &[T], order: &mut [u32], count: usize, compare: impl Fn(T, T) -> Ordering) {
     let by_value = |&a: &u32, &b: &u32| compare(row[a as usize], row[b as usize]).then(a.cmp(&b));
-    order.iter_mut().zip(0..).for_each(|(place, index)| *place = index);
+    order
+        .iter_mut()
+        .zip(0..)
+        .for_each(|(place, index)| *place = index);
     if count < order.len() {
         order.select_nth_unstable_by(count, by_value);
     }
@@ -45,10 +48,17 @@ fn kernel<T: bytemuck::Pod, I: bytemuck::Pod>(
     index: impl Fn(u32) -> I + Send + Sync + 'static,
 ) -> Result<Kernel, OpError> {
     let last = |shape: &Shape| shape.last().copied().unwrap_or(0);
-    let (len, count) = (last(&io.input(INPUT)?.shape), last(&io.output(VALUES)?.shape));
-    let most = u32::try_from(len).ok().filter(|&len| size_of::<I>() > 2 || len <= 1 << 15);
+    let (len, count) = (
+        last(&io.input(INPUT)?.shape),
+        last(&io.output(VALUES)?.shape),
+    );
+    let most = u32::try_from(len)
+        .ok()
+        .filter(|&len| size_of::<I>() > 2 || len <= 1 << 15);
     if most.is_none() {
-        return Err(OpError::Shape(format!("indices of rows of {len} do not fit their type")));
+        return Err(OpError::Shape(format!(
+            "indices of rows of {len} do not fit their type"
+        )));
     }
     let scratch = len * size_of::<u32>();
     Ok(Kernel::with_scratch(scratch, move |run| {
@@ -59,11 +69,17 @@ fn kernel<T: bytemuck::Pod, I: bytemuck::Pod>(
             let row = &parts.inputs.get::<T>(INPUT)[number * len..][..len];
             select(row, order, count, compare);
             let values = &mut parts.output[number * count..][..count];
-            values.iter_mut().zip(&*order).for_each(|(value, &place)| *value = row[place as usize]);
+            values
+                .iter_mut()
+                .zip(&*order)
+                .for_each(|(value, &place)| *value = row[place as usize]);
             let parts = run.parts::<I>(INDICES);
             let order: &[u32] = bytemuck::cast_slice(&parts.scratch[..scratch]);
             let indices = &mut parts.output[number * count..][..count];
-            indices.iter_mut().zip(order).for_each(|(out, &place)| *out = index(place));
+            indices
+                .iter_mut()
+                .zip(order)
+                .for_each(|(out, &place)| *out = index(place));
         }
     }))
 }
@@ -75,7 +91,10 @@ fn with_index<T: bytemuck::Pod>(
     match io.output(INDICES)?.dtype {
         DType::I32 => kernel(io, compare, |place| place as i32),
         DType::I16 => kernel(io, compare, |place| place as i16),
-        dtype => Err(OpError::UnsupportedType { what: "output 1".into(), dtype }),
+        dtype => Err(OpError::UnsupportedType {
+            what: "output 1".into(),
+            dtype,
+        }),
     }
 }
 
@@ -85,7 +104,11 @@ impl Operator for TopkV2 {
         let count = size(integer(io, COUNT, "the count")?, "count")?;
         match shape.last_mut() {
             Some(last) if count <= *last => *last = count,
-            _ => return Err(OpError::Shape(format!("{count} largest of shape {shape:?}"))),
+            _ => {
+                return Err(OpError::Shape(format!(
+                    "{count} largest of shape {shape:?}"
+                )));
+            }
         }
         Ok(vec![shape.clone(), shape])
     }
@@ -99,7 +122,8 @@ impl Operator for TopkV2 {
     }
 
     fn version(&self, io: &Signature) -> i32 {
-        let types = [io.input(INPUT), io.input(COUNT), io.output(INDICES)].map(|v| v.ok().map(|v| v.dtype));
+        let types =
+            [io.input(INPUT), io.input(COUNT), io.output(INDICES)].map(|v| v.ok().map(|v| v.dtype));
         match types {
             types if types.contains(&Some(DType::I16)) => 3,
             [Some(DType::I8), ..] => 2,
@@ -136,7 +160,10 @@ mod tests {
     #[test]
     fn of_equal_ones_the_first_comes_first() {
         let (values, indices) = largest(Case::i8([2, 4], [3, 9, 3, -1, 5, 5, 5, 5]), 3);
-        assert_eq!((&*values.shape, values.get()), (&[2, 3][..], vec![9i8, 3, 3, 5, 5, 5]));
+        assert_eq!(
+            (&*values.shape, values.get()),
+            (&[2, 3][..], vec![9i8, 3, 3, 5, 5, 5])
+        );
         assert_eq!(indices, [1, 0, 2, 0, 1, 2]);
     }
 
@@ -150,7 +177,10 @@ mod tests {
     fn rejects_more_than_there_are() {
         for count in [-1, 3] {
             let inputs = [Case::i8([2], [1, 2]), Case::i32([], [count]).constant()];
-            let io = signature(&inputs, &[Case::result(DType::I8), Case::result(DType::I32)]);
+            let io = signature(
+                &inputs,
+                &[Case::result(DType::I8), Case::result(DType::I32)],
+            );
             assert!(TopkV2.infer_shapes(&io).is_err());
         }
     }

@@ -29,11 +29,16 @@ impl Attributes for Transpose {
 fn permutation(io: &Signature) -> Result<Vec<usize>, OpError> {
     let rank = io.input(INPUT)?.shape.len();
     let wanted = integers(io, PERMUTATION, "the permutation")?;
-    let places: Vec<usize> = wanted.iter().map(|&p| axis(p, rank)).collect::<Result<_, _>>()?;
+    let places: Vec<usize> = wanted
+        .iter()
+        .map(|&p| axis(p, rank))
+        .collect::<Result<_, _>>()?;
     let mut seen = vec![false; rank];
     places.iter().for_each(|&place| seen[place] = true);
     if places.len() != rank || seen.contains(&false) {
-        return Err(OpError::Attribute(format!("{wanted:?} is no permutation of {rank} dimensions")));
+        return Err(OpError::Attribute(format!(
+            "{wanted:?} is no permutation of {rank} dimensions"
+        )));
     }
     Ok(places)
 }
@@ -41,7 +46,12 @@ fn permutation(io: &Signature) -> Result<Vec<usize>, OpError> {
 impl Operator for Transpose {
     fn infer_shapes(&self, io: &Signature) -> Result<Vec<Shape>, OpError> {
         let shape = &io.input(INPUT)?.shape;
-        Ok(vec![permutation(io)?.into_iter().map(|place| shape[place]).collect()])
+        Ok(vec![
+            permutation(io)?
+                .into_iter()
+                .map(|place| shape[place])
+                .collect(),
+        ])
     }
 
     fn quant_rule(&self) -> Option<QuantRule> {
@@ -99,7 +109,10 @@ mod tests {
     fn reverses_seven_dimensions() {
         let input = Case::i8([2, 1, 2, 1, 2, 1, 2], 0..16);
         let output = permuted(&[6, 5, 4, 3, 2, 1, 0], input);
-        assert_eq!(output.get::<i8>(), [0, 8, 4, 12, 2, 10, 6, 14, 1, 9, 5, 13, 3, 11, 7, 15]);
+        assert_eq!(
+            output.get::<i8>(),
+            [0, 8, 4, 12, 2, 10, 6, 14, 1, 9, 5, 13, 3, 11, 7, 15]
+        );
     }
 
     #[test]
@@ -108,7 +121,10 @@ mod tests {
             let permutation = Case::i32([wrong.len()], wrong).constant();
             let inputs = [Case::i8([2, 3], 0..6), permutation];
             let io = signature(&inputs, &[Case::result(DType::I8)]);
-            assert!(matches!(Transpose.infer_shapes(&io), Err(OpError::Attribute(_))));
+            assert!(matches!(
+                Transpose.infer_shapes(&io),
+                Err(OpError::Attribute(_))
+            ));
         }
     }
 }

@@ -51,7 +51,10 @@ const BIAS: usize = 3;
 
 impl Attributes for TransposeConv {
     fn read(options: &tfl::BuiltinOptionsT) -> Result<Self, OpError> {
-        let o = options.as_transpose_conv_options().cloned().unwrap_or_default();
+        let o = options
+            .as_transpose_conv_options()
+            .cloned()
+            .unwrap_or_default();
         Ok(Self {
             padding: Padding::from_code(o.padding),
             stride_h: o.stride_h,
@@ -101,9 +104,16 @@ impl Axis {
             let real = (self.filter - tap).div_ceil(self.stride);
             let len = real.max(shift + 1);
             let tap = |i: usize| (i < real).then_some(tap + i * self.stride);
-            Some(Phase { first, count, taps: (0..len).rev().map(tap).collect(), before: len - 1 - shift })
+            Some(Phase {
+                first,
+                count,
+                taps: (0..len).rev().map(tap).collect(),
+                before: len - 1 - shift,
+            })
         };
-        (0..self.filter.min(self.stride)).filter_map(phase).collect()
+        (0..self.filter.min(self.stride))
+            .filter_map(phase)
+            .collect()
     }
 
     /// Whether every pixel is in a phase that has taps.
@@ -118,9 +128,17 @@ impl TransposeConv {
         let output = self.output_shape(io)?;
         let axis = |output: usize, filter: usize, stride: i32| -> Result<Axis, OpError> {
             let windows = self.padding.windows(output, filter, stride, 1)?;
-            Ok(Axis { output, filter, stride: stride as usize, before: windows.before })
+            Ok(Axis {
+                output,
+                filter,
+                stride: stride as usize,
+                before: windows.before,
+            })
         };
-        Ok([axis(output[1], filter_h, self.stride_h)?, axis(output[2], filter_w, self.stride_w)?])
+        Ok([
+            axis(output[1], filter_h, self.stride_h)?,
+            axis(output[2], filter_w, self.stride_w)?,
+        ])
     }
 
     fn output_shape(&self, io: &Signature) -> Result<Shape, OpError> {
@@ -129,7 +147,12 @@ impl TransposeConv {
         let wanted = io.input(SHAPE)?.integers()?;
         let shape: Option<Shape> = wanted.iter().map(|&d| usize::try_from(d).ok()).collect();
         match shape {
-            Some(shape) if shape.len() == 4 && shape[0] == batch && shape[3] == units && depth == filter_depth => {
+            Some(shape)
+                if shape.len() == 4
+                    && shape[0] == batch
+                    && shape[3] == units
+                    && depth == filter_depth =>
+            {
                 Ok(shape)
             }
             _ => Err(OpError::Shape(format!(
@@ -154,7 +177,8 @@ fn select<T: Copy>(
             for column in columns {
                 match (row, column) {
                     (Some(row), Some(column)) => {
-                        selected.extend_from_slice(&unit[(row * filter_w + column) * depth..][..depth]);
+                        selected
+                            .extend_from_slice(&unit[(row * filter_w + column) * depth..][..depth]);
                     }
                     _ => selected.extend(std::iter::repeat_n(zero, depth)),
                 }
@@ -184,7 +208,10 @@ impl Operator for TransposeConv {
             Role::Plain,
             Role::Weights { axis: Some(0) },
             Role::Activation,
-            Role::Bias { input: INPUT, weights: WEIGHTS },
+            Role::Bias {
+                input: INPUT,
+                weights: WEIGHTS,
+            },
         ])
     }
 
@@ -239,25 +266,39 @@ impl Operator for TransposeConv {
                 let weights = io.input(WEIGHTS)?;
                 let convolution = match (io.input(INPUT)?.dtype, weights.dtype) {
                     (DType::F32, DType::F32) => {
-                        let weights = select(&weights.constant()?, 0.0, filter, &rows.taps, &columns.taps);
+                        let weights =
+                            select(&weights.constant()?, 0.0, filter, &rows.taps, &columns.taps);
                         sum.packed_f32(geometry, false, &weights)?
                     }
                     (DType::F32 | DType::I16, _) => {
-                        let weights = select(&weights.constant()?, 0, filter, &rows.taps, &columns.taps);
+                        let weights =
+                            select(&weights.constant()?, 0, filter, &rows.taps, &columns.taps);
                         sum.packed_bytes(geometry, false, &weights)?
                     }
                     _ => {
                         let zero = sum.zero_weight()?;
-                        let weights = select(&weights.constant()?, zero, filter, &rows.taps, &columns.taps);
+                        let weights = select(
+                            &weights.constant()?,
+                            zero,
+                            filter,
+                            &rows.taps,
+                            &columns.taps,
+                        );
                         sum.packed_integer(geometry, &weights)?
                     }
                 };
                 let len = geometry.pixels() * pixel;
-                parts.push(Part { convolution, rows: rows.clone(), columns, len });
+                parts.push(Part {
+                    convolution,
+                    rows: rows.clone(),
+                    columns,
+                    len,
+                });
             }
         }
         let threads = io.threads;
-        let part_scratch = |part: &Part| part.len.next_multiple_of(64) + part.convolution.scratch(threads);
+        let part_scratch =
+            |part: &Part| part.len.next_multiple_of(64) + part.convolution.scratch(threads);
         let scratch = parts.iter().map(part_scratch).max().unwrap_or(0);
         let is_covered = vertical.is_covered() && horizontal.is_covered();
         Ok(Kernel::with_scratch(scratch, move |run| {
@@ -265,12 +306,17 @@ impl Operator for TransposeConv {
             let operands = run.parts::<u8>(0);
             let input = operands.inputs.bytes(INPUT);
             if !is_covered {
-                operands.output.chunks_exact_mut(pixel).for_each(|p| p.copy_from_slice(&background));
+                operands
+                    .output
+                    .chunks_exact_mut(pixel)
+                    .for_each(|p| p.copy_from_slice(&background));
             }
             for part in &parts {
-                let (pixels, scratch) = operands.scratch.split_at_mut(part.len.next_multiple_of(64));
+                let (pixels, scratch) =
+                    operands.scratch.split_at_mut(part.len.next_multiple_of(64));
                 let pixels = &mut pixels[..part.len];
-                part.convolution.run(operands.inputs, input, pixels, scratch, threads);
+                part.convolution
+                    .run(operands.inputs, input, pixels, scratch, threads);
                 for (index, pixels) in pixels.chunks_exact(part.columns.count * pixel).enumerate() {
                     let y = part.rows.first + index % part.rows.count * vertical.stride;
                     let row = (index / part.rows.count * vertical.output + y) * horizontal.output;
@@ -280,7 +326,8 @@ impl Operator for TransposeConv {
                     }
                 }
             }
-        }).with_copies_of([SHAPE, WEIGHTS, BIAS]))
+        })
+        .with_copies_of([SHAPE, WEIGHTS, BIAS]))
     }
 }
 
@@ -293,34 +340,71 @@ mod tests {
         let shape = Case::i32([4], [1, 1, width, 1]).constant();
         let weights = Case::f32([1, 1, weights.len(), 1], weights.iter().copied()).constant();
         let input = Case::f32([1, 1, input.len(), 1], input.iter().copied());
-        eval(op.clone(), &[shape, weights, input], Case::result(DType::F32)).get()
+        eval(
+            op.clone(),
+            &[shape, weights, input],
+            Case::result(DType::F32),
+        )
+        .get()
     }
 
     #[test]
     fn f32_adds_up_overlapping_filters() {
-        let op = TransposeConv { padding: Padding::Valid, stride_w: 2, ..TransposeConv::default() };
-        assert_eq!(row(&op, 5, &[1.0, 10.0, 100.0], &[1.0, 2.0]), [1.0, 10.0, 102.0, 20.0, 200.0]);
-        let op = TransposeConv { padding: Padding::Same, ..op };
-        assert_eq!(row(&op, 4, &[1.0, 10.0, 100.0], &[1.0, 2.0]), [1.0, 10.0, 102.0, 20.0]);
-        assert_eq!(row(&op, 3, &[1.0, 10.0, 100.0], &[1.0, 2.0]), [10.0, 102.0, 20.0]);
+        let op = TransposeConv {
+            padding: Padding::Valid,
+            stride_w: 2,
+            ..TransposeConv::default()
+        };
+        assert_eq!(
+            row(&op, 5, &[1.0, 10.0, 100.0], &[1.0, 2.0]),
+            [1.0, 10.0, 102.0, 20.0, 200.0]
+        );
+        let op = TransposeConv {
+            padding: Padding::Same,
+            ..op
+        };
+        assert_eq!(
+            row(&op, 4, &[1.0, 10.0, 100.0], &[1.0, 2.0]),
+            [1.0, 10.0, 102.0, 20.0]
+        );
+        assert_eq!(
+            row(&op, 3, &[1.0, 10.0, 100.0], &[1.0, 2.0]),
+            [10.0, 102.0, 20.0]
+        );
     }
 
     #[test]
     fn pixels_that_no_filter_reaches_are_the_bias() {
-        let op = TransposeConv { padding: Padding::Valid, stride_w: 3, ..TransposeConv::default() };
-        assert_eq!(row(&op, 6, &[1.0, 10.0], &[1.0, 2.0]), [1.0, 10.0, 0.0, 2.0, 20.0, 0.0]);
-        let huge = TransposeConv { stride_w: i32::MAX, ..op };
+        let op = TransposeConv {
+            padding: Padding::Valid,
+            stride_w: 3,
+            ..TransposeConv::default()
+        };
+        assert_eq!(
+            row(&op, 6, &[1.0, 10.0], &[1.0, 2.0]),
+            [1.0, 10.0, 0.0, 2.0, 20.0, 0.0]
+        );
+        let huge = TransposeConv {
+            stride_w: i32::MAX,
+            ..op
+        };
         assert_eq!(row(&huge, 3, &[1.0, 10.0], &[1.0]), [1.0, 10.0, 0.0]);
     }
 
     #[test]
     fn int8_adds_bias_and_requantizes() {
         let shape = Case::i32([4], [1, 1, 2, 2]).constant();
-        let weights = Case::i8([2, 1, 1, 1], [1, 3]).quantized_per_axis(0, [1.0, 2.0]).constant();
+        let weights = Case::i8([2, 1, 1, 1], [1, 3])
+            .quantized_per_axis(0, [1.0, 2.0])
+            .constant();
         let input = Case::i8([1, 1, 2, 1], [5, 2]).quantized(0.5, 1);
         let bias = Case::i32([2], [4, -1]).constant();
         let output = Case::result(DType::I8).quantized(0.5, -1);
-        let result = eval(TransposeConv::default(), &[shape, weights, input, bias], output);
+        let result = eval(
+            TransposeConv::default(),
+            &[shape, weights, input, bias],
+            output,
+        );
         assert_eq!(result.get::<i8>(), [7, 21, 4, 3]);
     }
 
@@ -330,14 +414,24 @@ mod tests {
         let weights = Case::f32([2, 1, 1, 1], [0.0; 2]).constant();
         let inputs = [shape, weights, Case::f32([1, 1, 1, 1], [0.0])];
         let io = signature(&inputs, &[Case::result(DType::F32)]);
-        assert!(matches!(TransposeConv::default().infer_shapes(&io), Err(OpError::Shape(_))));
+        assert!(matches!(
+            TransposeConv::default().infer_shapes(&io),
+            Err(OpError::Shape(_))
+        ));
     }
 
     #[test]
     fn rejects_weights_that_are_computed() {
         let shape = Case::i32([4], [1, 1, 1, 1]).constant();
-        let inputs = [shape, Case::f32([1, 1, 1, 1], [0.0]), Case::f32([1, 1, 1, 1], [0.0])];
+        let inputs = [
+            shape,
+            Case::f32([1, 1, 1, 1], [0.0]),
+            Case::f32([1, 1, 1, 1], [0.0]),
+        ];
         let io = signature(&inputs, &[Case::result(DType::F32)]);
-        assert!(matches!(TransposeConv::default().prepare(&io), Err(OpError::UnsupportedType { .. })));
+        assert!(matches!(
+            TransposeConv::default().prepare(&io),
+            Err(OpError::UnsupportedType { .. })
+        ));
     }
 }

@@ -25,7 +25,10 @@ pub struct UnidirectionalSequenceRnn {
 
 impl Attributes for UnidirectionalSequenceRnn {
     fn read(options: &tfl::BuiltinOptionsT) -> Result<Self, OpError> {
-        let options = options.as_sequence_rnnoptions().cloned().unwrap_or_default();
+        let options = options
+            .as_sequence_rnnoptions()
+            .cloned()
+            .unwrap_or_default();
         Ok(Self {
             activation: Activation::from_code(options.fused_activation_function),
             time_major: options.time_major,

@@ -21,7 +21,10 @@ const INPUT: usize = 0;
 impl Attributes for Unpack {
     fn read(options: &tfl::BuiltinOptionsT) -> Result<Self, OpError> {
         let options = options.as_unpack_options().cloned().unwrap_or_default();
-        Ok(Self { num: options.num, axis: options.axis })
+        Ok(Self {
+            num: options.num,
+            axis: options.axis,
+        })
     }
 
     fn write(&self) -> tfl::BuiltinOptionsT {
@@ -44,7 +47,9 @@ impl Operator for Unpack {
         let (mut shape, count) = (io.input(INPUT)?.shape.clone(), io.outputs.len());
         let len = shape.remove(self.axis(io)?);
         if len != count {
-            return Err(OpError::Shape(format!("{count} outputs for an axis of {len}")));
+            return Err(OpError::Shape(format!(
+                "{count} outputs for an axis of {len}"
+            )));
         }
         Ok(vec![shape; count])
     }
@@ -83,7 +88,10 @@ mod tests {
         let results = [Case::result(DType::I8), Case::result(DType::I8)];
         let op = Unpack { num: 2, axis: -1 };
         let outputs = eval_with(Numerics::Fast, op, &[Case::i8([2, 2], 0..4)], &results);
-        assert_eq!((&*outputs[0].shape, outputs[0].get()), (&[2][..], vec![0i8, 2]));
+        assert_eq!(
+            (&*outputs[0].shape, outputs[0].get()),
+            (&[2][..], vec![0i8, 2])
+        );
         assert_eq!(outputs[1].get::<i8>(), [1, 3]);
     }
 
@@ -92,7 +100,10 @@ mod tests {
         let op = Unpack { num: 1, axis: 0 };
         let results = [Case::result(DType::I32)];
         let outputs = eval_with(Numerics::Fast, op, &[Case::i32([1], [7])], &results);
-        assert_eq!((outputs[0].shape.len(), outputs[0].get::<i32>()), (0, vec![7]));
+        assert_eq!(
+            (outputs[0].shape.len(), outputs[0].get::<i32>()),
+            (0, vec![7])
+        );
     }
 
     #[test]

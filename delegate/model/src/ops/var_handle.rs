@@ -20,7 +20,10 @@ pub struct VarHandle {
 impl Attributes for VarHandle {
     fn read(options: &tfl::BuiltinOptionsT) -> Result<Self, OpError> {
         let options = options.as_var_handle_options().cloned().unwrap_or_default();
-        Ok(Self { container: options.container, shared_name: options.shared_name })
+        Ok(Self {
+            container: options.container,
+            shared_name: options.shared_name,
+        })
     }
 
     fn write(&self) -> tfl::BuiltinOptionsT {
@@ -35,7 +38,10 @@ impl Operator for VarHandle {
     fn infer_shapes(&self, io: &Signature) -> Result<Vec<Shape>, OpError> {
         match io.output(0)?.dtype {
             DType::Resource | DType::I32 => Ok(vec![Vec::new()]),
-            dtype => Err(OpError::UnsupportedType { what: "output 0".into(), dtype }),
+            dtype => Err(OpError::UnsupportedType {
+                what: "output 0".into(),
+                dtype,
+            }),
         }
     }
 

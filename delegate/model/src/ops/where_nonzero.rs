@@ -19,7 +19,10 @@ const INPUT: usize = 0;
 /// The indices of each place, one after the other.
 fn places(io: &Signature) -> Result<Vec<i64>, OpError> {
     let input = io.input(INPUT)?;
-    let data = input.data.as_ref().ok_or_else(|| OpError::NotConstant("the input".into()))?;
+    let data = input
+        .data
+        .as_ref()
+        .ok_or_else(|| OpError::NotConstant("the input".into()))?;
     let size = match input.dtype {
         DType::Bool | DType::I8 | DType::U8 => 1,
         DType::F32 | DType::I32 | DType::U32 => 4,
@@ -31,7 +34,11 @@ fn places(io: &Signature) -> Result<Vec<i64>, OpError> {
         negative_zero || element.iter().all(|&byte| byte == 0)
     };
     let mut places = Vec::new();
-    for (place, _) in data.chunks_exact(size).enumerate().filter(|(_, element)| !is_zero(element)) {
+    for (place, _) in data
+        .chunks_exact(size)
+        .enumerate()
+        .filter(|(_, element)| !is_zero(element))
+    {
         let start = places.len();
         let mut rest = place;
         for &len in input.shape.iter().rev() {
@@ -63,9 +70,14 @@ impl Operator for Where {
         match io.output(0)?.dtype {
             DType::I64 => {
                 let places = places(io)?;
-                Ok(Kernel::new(move |run| run.parts(0).output.copy_from_slice(&places)))
+                Ok(Kernel::new(move |run| {
+                    run.parts(0).output.copy_from_slice(&places)
+                }))
             }
-            dtype => Err(OpError::UnsupportedType { what: "output 0".into(), dtype }),
+            dtype => Err(OpError::UnsupportedType {
+                what: "output 0".into(),
+                dtype,
+            }),
         }
     }
 }
@@ -79,13 +91,22 @@ mod tests {
     fn lists_places_in_order() {
         let input = Case::f32([2, 3], [0.0, 1.0, -0.0, f32::NAN, 0.0, -2.0]).constant();
         let output = eval(Where, &[input], Case::result(DType::I64));
-        assert_eq!((&*output.shape, output.get()), (&[3, 2][..], vec![0i64, 1, 1, 0, 1, 2]));
+        assert_eq!(
+            (&*output.shape, output.get()),
+            (&[3, 2][..], vec![0i64, 1, 1, 0, 1, 2])
+        );
     }
 
     #[test]
     fn rejects_scalars_and_computed_inputs() {
         let infer = |input| Where.infer_shapes(&signature(&[input], &[Case::result(DType::I64)]));
-        assert!(matches!(infer(Case::i32([], [1]).constant()), Err(OpError::Shape(_))));
-        assert!(matches!(infer(Case::i32([1], [1])), Err(OpError::NotConstant(_))));
+        assert!(matches!(
+            infer(Case::i32([], [1]).constant()),
+            Err(OpError::Shape(_))
+        ));
+        assert!(matches!(
+            infer(Case::i32([1], [1])),
+            Err(OpError::NotConstant(_))
+        ));
     }
 }

@@ -25,7 +25,10 @@ const BODY: usize = 1;
 impl Attributes for While {
     fn read(options: &tfl::BuiltinOptionsT) -> Result<Self, OpError> {
         let options = options.as_while_options().cloned().unwrap_or_default();
-        Ok(Self { condition: options.cond_subgraph_index, body: options.body_subgraph_index })
+        Ok(Self {
+            condition: options.cond_subgraph_index,
+            body: options.body_subgraph_index,
+        })
     }
 
     fn write(&self) -> tfl::BuiltinOptionsT {
@@ -46,8 +49,15 @@ impl Operator for While {
     }
 
     fn bodies(&self) -> Vec<Body> {
-        let body = |subgraph, outputs| Body { subgraph, first_operand: 0, outputs };
-        vec![body(self.condition, BodyOutputs::Condition), body(self.body, BodyOutputs::NextRound)]
+        let body = |subgraph, outputs| Body {
+            subgraph,
+            first_operand: 0,
+            outputs,
+        };
+        vec![
+            body(self.condition, BodyOutputs::Condition),
+            body(self.body, BodyOutputs::NextRound),
+        ]
     }
 
     fn prepare(&self, io: &Signature) -> Result<Kernel, OpError> {
@@ -88,7 +98,10 @@ pub(super) mod tests {
         let (inputs, outputs): (Vec<u32>, Vec<u32>) =
             ((0..count).collect(), (count..2 * count).collect());
         let all = [variables, variables].concat();
-        let op = While { condition: 1, body: 2 };
+        let op = While {
+            condition: 1,
+            body: 2,
+        };
         let main = subgraph(all, &inputs, &outputs, vec![(op.into(), &inputs, &outputs)]);
         let mut tensors = variables.to_vec();
         tensors.push(tensor(DType::Bool, []));
@@ -98,20 +111,42 @@ pub(super) mod tests {
 
     /// Counts down and adds variable 2 to variable 1.
     pub fn sum_loop() -> Vec<Subgraph> {
-        let variables = [tensor(DType::I32, []), tensor(DType::F32, [2]), tensor(DType::F32, [2])];
+        let variables = [
+            tensor(DType::I32, []),
+            tensor(DType::F32, [2]),
+            tensor(DType::F32, [2]),
+        ];
         let mut tensors = variables.to_vec();
-        tensors.push(Tensor::constant("", DType::I32, [], 1i32.to_ne_bytes().to_vec()));
+        tensors.push(Tensor::constant(
+            "",
+            DType::I32,
+            [],
+            1i32.to_ne_bytes().to_vec(),
+        ));
         tensors.extend([tensor(DType::I32, []), tensor(DType::F32, [2])]);
-        let sub = Sub { activation: Activation::None, pot_scale_int16: false };
-        let add = Add { activation: Activation::None, pot_scale_int16: false };
-        let nodes = vec![(sub.into(), &[0, 3][..], &[4][..]), (add.into(), &[1, 2], &[5])];
+        let sub = Sub {
+            activation: Activation::None,
+            pot_scale_int16: false,
+        };
+        let add = Add {
+            activation: Activation::None,
+            pot_scale_int16: false,
+        };
+        let nodes = vec![
+            (sub.into(), &[0, 3][..], &[4][..]),
+            (add.into(), &[1, 2], &[5]),
+        ];
         looped(&variables, subgraph(tensors, &[0, 1, 2], &[4, 5, 2], nodes))
     }
 
     fn set(runner: &mut Runner, rounds: i32) {
         runner.set_input(0, &rounds.to_ne_bytes()).unwrap();
-        runner.set_input(1, bytemuck::cast_slice(&[1.0f32, 2.0])).unwrap();
-        runner.set_input(2, bytemuck::cast_slice(&[10.0f32, 100.0])).unwrap();
+        runner
+            .set_input(1, bytemuck::cast_slice(&[1.0f32, 2.0]))
+            .unwrap();
+        runner
+            .set_input(2, bytemuck::cast_slice(&[10.0f32, 100.0]))
+            .unwrap();
     }
 
     #[test]
@@ -121,13 +156,19 @@ pub(super) mod tests {
             set(&mut runner, rounds);
             runner.run().unwrap();
             assert_eq!(bytemuck::cast_slice::<_, f32>(runner.output(1)), sums);
-            assert_eq!(bytemuck::cast_slice::<_, f32>(runner.output(2)), [10.0, 100.0]);
+            assert_eq!(
+                bytemuck::cast_slice::<_, f32>(runner.output(2)),
+                [10.0, 100.0]
+            );
         }
     }
 
     #[test]
     fn a_loop_without_end_ends_with_an_error() {
-        let options = Options { call_limit: 1000, ..Options::default() };
+        let options = Options {
+            call_limit: 1000,
+            ..Options::default()
+        };
         let mut runner = Runner::new(plan(sum_loop(), &options).unwrap().into()).unwrap();
         set(&mut runner, -1);
         assert_eq!(runner.run(), Err(RunError::Endless { limit: 1000 }));
@@ -148,7 +189,9 @@ pub(super) mod tests {
         runner.run_observed(see).unwrap();
         assert_eq!(sums, [11.0, 21.0, 31.0]);
         let mut steps = Vec::new();
-        runner.run_timed(|subgraph, node, _| steps.push((subgraph, node))).unwrap();
+        runner
+            .run_timed(|subgraph, node, _| steps.push((subgraph, node)))
+            .unwrap();
         assert_eq!(steps.iter().filter(|&&s| s == (2, 1)).count(), 3);
         assert_eq!(steps.last(), Some(&(0, 0)));
     }
@@ -162,7 +205,10 @@ pub(super) mod tests {
         let mut runner = runner(subgraphs);
         set(&mut runner, 3);
         runner.run().unwrap();
-        assert_eq!(bytemuck::cast_slice::<_, f32>(runner.output(1)), [10.0, 100.0]);
+        assert_eq!(
+            bytemuck::cast_slice::<_, f32>(runner.output(1)),
+            [10.0, 100.0]
+        );
         assert_eq!(bytemuck::cast_slice::<_, f32>(runner.output(2)), [1.0, 2.0]);
     }
 
@@ -171,8 +217,16 @@ pub(super) mod tests {
         let variables = [tensor(DType::I32, []), tensor(DType::F32, [2])];
         let mut tensors = variables.to_vec();
         tensors.push(tensor(DType::F32, [4]));
-        let concat = Concatenation { axis: 0, activation: Activation::None };
-        let body = subgraph(tensors, &[0, 1], &[0, 2], vec![(concat.into(), &[1, 1], &[2])]);
+        let concat = Concatenation {
+            axis: 0,
+            activation: Activation::None,
+        };
+        let body = subgraph(
+            tensors,
+            &[0, 1],
+            &[0, 2],
+            vec![(concat.into(), &[1, 1], &[2])],
+        );
         let mut subgraphs = looped(&variables, body);
         let error = plan(subgraphs.clone(), &Options::default()).unwrap_err();
         assert!(
@@ -191,9 +245,11 @@ pub(super) mod tests {
         subgraphs[1].outputs = vec![crate::TensorId(0)];
         let error = plan(subgraphs, &Options::default()).unwrap_err();
         assert!(chain(&error).contains("gives int32 [] and not one bool"));
-        for (condition, body, what) in
-            [(1, 0, "runs itself"), (7, 2, "no subgraph 7"), (1, -1, "no subgraph -1")]
-        {
+        for (condition, body, what) in [
+            (1, 0, "runs itself"),
+            (7, 2, "no subgraph 7"),
+            (1, -1, "no subgraph -1"),
+        ] {
             let mut subgraphs = sum_loop();
             subgraphs[0].nodes[0].op = While { condition, body }.into();
             let error = plan(subgraphs, &Options::default()).unwrap_err();

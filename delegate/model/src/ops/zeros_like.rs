@@ -43,13 +43,20 @@ mod tests {
 
     #[test]
     fn has_the_shape_of_its_input() {
-        let output = eval(ZerosLike, &[Case::i32([1, 2], [3, 4])], Case::result(DType::I32));
+        let output = eval(
+            ZerosLike,
+            &[Case::i32([1, 2], [3, 4])],
+            Case::result(DType::I32),
+        );
         assert_eq!((&*output.shape, output.get()), (&[1, 2][..], vec![0i32, 0]));
     }
 
     #[test]
     fn rejects_types_without_a_kernel() {
         let io = signature(&[Case::i8([1], [0])], &[Case::result(DType::I8)]);
-        assert!(matches!(ZerosLike.infer_shapes(&io), Err(OpError::UnsupportedType { .. })));
+        assert!(matches!(
+            ZerosLike.infer_shapes(&io),
+            Err(OpError::UnsupportedType { .. })
+        ));
     }
 }
