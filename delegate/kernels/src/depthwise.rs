@@ -524,12 +524,11 @@ impl DepthwiseI16 {
         }
         // Larger sums would overflow the vectors' int32.
         let is_safe = magnitudes.iter().all(|&sum| sum <= SAFE_MAGNITUDE);
+        let isa = if is_safe { isa } else { Isa::Portable };
         let loops = match isa {
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2(_) | Isa::Avx512(_) if is_safe => {
-                LoopsI16(isa, avx2::pack_depthwise_i16(&plain))
-            }
-            _ => LoopsI16(Isa::Portable, plain),
+            Isa::Avx2(_) | Isa::Avx512(_) => LoopsI16(isa, avx2::pack_depthwise_i16(&plain)),
+            Isa::Portable => LoopsI16(isa, plain),
         };
         Self(Depthwise {
             isa,

@@ -11,6 +11,10 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod conv;
+#[cfg_attr(
+    not(target_arch = "x86_64"),
+    allow(dead_code, reason = "forms that only vector sets use")
+)]
 mod depthwise;
 pub mod elementwise;
 mod geometry;
@@ -28,6 +32,10 @@ mod portable;
     )
 )]
 mod product;
+#[cfg_attr(
+    not(target_arch = "x86_64"),
+    allow(dead_code, reason = "forms that only vector sets use")
+)]
 pub mod requantize;
 #[cfg(test)]
 mod testing;

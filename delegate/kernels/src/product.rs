@@ -727,7 +727,11 @@ impl PackedI16 {
             segments,
             group: 2,
             n,
-            interleaved: matches!(isa, Isa::Avx2(_)),
+            interleaved: match isa {
+                #[cfg(target_arch = "x86_64")]
+                Isa::Avx2(_) => true,
+                _ => false,
+            },
         };
         layout.check(weights.len(), bias.map(<[i64]>::len));
         let depth = segments.depth();
