@@ -22,28 +22,30 @@ mod non_max_suppression;
 mod padding;
 mod pointwise;
 mod pool_2d;
+mod quant_rule;
 mod recurrent;
 mod reduction;
 mod rnn_cell;
 mod select_by;
 mod sigmoid16;
+mod signature;
 mod table16;
 mod volume;
 mod weighted_sum;
 
 use std::fmt;
-use std::sync::Arc;
 
 pub use activation::Activation;
 pub use custom::Custom;
 pub use padding::Padding;
 pub use pool_2d::Pool2d;
+pub use quant_rule::{Intermediate, QuantRule, Results, Role};
+pub use signature::{Signature, State, Value};
 pub use volume::Volume;
 
-use crate::cpu::{Kernel, Plan, RunError};
-use crate::quant::{PerTensor, Quantization};
+use crate::cpu::{Kernel, RunError};
 use crate::schema::tfl;
-use crate::tensor::{Bytes, DType, Shape, element_count};
+use crate::tensor::{DType, Shape};
 
 /// Which integer arithmetic the CPU path follows; both are exact to the bit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -103,330 +105,6 @@ pub enum OpError {
     /// The variable is not in a state that the operator can work with.
     #[error("{0}")]
     Variable(String),
-}
-
-/// What an operator sees of one operand or result when it is prepared.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Value {
-    /// The element type.
-    pub dtype: DType,
-    /// The shape, all dimensions known.
-    pub shape: Shape,
-    /// Quantization parameters, where the tensor has them.
-    pub quantization: Option<Quantization>,
-    /// The value, if it is known before running.
-    pub data: Option<Bytes>,
-}
-
-impl Value {
-    /// The number of elements.
-    pub fn len(&self) -> usize {
-        element_count(&self.shape).unwrap_or(0)
-    }
-
-    /// Whether it has no elements.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// The shape, which must have `N` dimensions.
-    pub fn shape_n<const N: usize>(&self) -> Result<[usize; N], OpError> {
-        self.shape.as_slice().try_into().map_err(|_| {
-            OpError::Shape(format!(
-                "shape {:?} has {} dimensions, not {N}",
-                self.shape,
-                self.shape.len()
-            ))
-        })
-    }
-
-    /// Scale and zero point of the whole tensor.
-    pub fn per_tensor(&self) -> Result<PerTensor, OpError> {
-        self.quantization()?.per_tensor()
-    }
-
-    /// The quantization parameters, which must be there.
-    pub fn quantization(&self) -> Result<&Quantization, OpError> {
-        self.quantization
-            .as_ref()
-            .filter(|q| !q.scale.is_empty())
-            .ok_or_else(|| OpError::Quantization("tensor has no scale".into()))
-    }
-
-    /// The elements of a constant, copied out; `T` must be the type that `dtype` names.
-    pub fn constant<T: bytemuck::AnyBitPattern>(&self) -> Result<Vec<T>, OpError> {
-        let data = self
-            .data
-            .as_ref()
-            .ok_or_else(|| OpError::NotConstant("an operand".into()))?;
-        if self.dtype.size() != Some(size_of::<T>()) {
-            return Err(OpError::UnsupportedType {
-                what: "a constant".into(),
-                dtype: self.dtype,
-            });
-        }
-        Ok(data
-            .chunks_exact(size_of::<T>())
-            .map(bytemuck::pod_read_unaligned)
-            .collect())
-    }
-
-    /// The elements of an int32 or int64 constant: axes, shapes, indices.
-    pub fn integers(&self) -> Result<Vec<i64>, OpError> {
-        match self.dtype {
-            DType::I32 => Ok(self.constant::<i32>()?.into_iter().map(i64::from).collect()),
-            DType::I64 => self.constant(),
-            DType::I16 => Ok(self.constant::<i16>()?.into_iter().map(i64::from).collect()),
-            dtype => Err(OpError::UnsupportedType {
-                what: "an index operand".into(),
-                dtype,
-            }),
-        }
-    }
-}
-
-/// Memory that keeps its content between runs: a variable, or whether something was done.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct State {
-    /// Its place among the model's variables, which is what a handle holds.
-    pub number: i32,
-    /// Its bytes in the runner's state.
-    pub range: std::ops::Range<usize>,
-    /// Its shape.
-    pub shape: Shape,
-}
-
-/// The operands and results of one operator, and how it shall compute.
-#[derive(Debug, Clone, Default)]
-pub struct Signature {
-    /// The operands; `None` for an optional one that is not given.
-    pub inputs: Vec<Option<Value>>,
-    /// The results; their shapes are known once `infer_shapes` has run.
-    pub outputs: Vec<Value>,
-    /// The intermediates, whose quantization some integer kernels need. One with elements is
-    /// observed: the kernel writes it.
-    pub intermediates: Vec<Value>,
-    /// The indices of the operands that are variables, in order.
-    pub variables: Vec<usize>,
-    /// Which integer arithmetic to follow.
-    pub numerics: Numerics,
-    /// The largest number of threads a kernel may use.
-    pub threads: usize,
-    /// The subgraphs of [`Operator::bodies`], planned for these operands.
-    pub bodies: Vec<Arc<Plan>>,
-    /// What it keeps between runs, if [`Operator::memory`] says that it does.
-    pub state: Option<State>,
-}
-
-impl Signature {
-    /// The operand at `index`.
-    pub fn input(&self, index: usize) -> Result<&Value, OpError> {
-        self.optional_input(index)
-            .ok_or_else(|| OpError::Missing(format!("input {index}")))
-    }
-
-    /// The operand at `index`, if it is given.
-    pub fn optional_input(&self, index: usize) -> Option<&Value> {
-        self.inputs.get(index)?.as_ref()
-    }
-
-    /// The result at `index`.
-    pub fn output(&self, index: usize) -> Result<&Value, OpError> {
-        self.outputs
-            .get(index)
-            .ok_or_else(|| OpError::Missing(format!("output {index}")))
-    }
-
-    /// The intermediate at `index`.
-    pub fn intermediate(&self, index: usize) -> Result<&Value, OpError> {
-        self.intermediates
-            .get(index)
-            .ok_or_else(|| OpError::Missing(format!("intermediate {index}")))
-    }
-
-    /// What a kernel asks [`Run::parts`](crate::cpu::Run::parts) for to change the operand at
-    /// `index`, which must be a variable: variables come after the results.
-    pub fn variable(&self, index: usize) -> Result<usize, OpError> {
-        let place = self.variables.iter().position(|&v| v == index);
-        let place = place.ok_or_else(|| OpError::NotVariable(format!("input {index}")))?;
-        Ok(self.outputs.len() + place)
-    }
-
-    /// The same for the intermediate at `index`: they come last, and are empty unless observed.
-    pub fn observed(&self, index: usize) -> usize {
-        self.outputs.len() + self.variables.len() + index
-    }
-
-    /// The type of the operand at `index`, which must be that of the first result.
-    pub fn common_dtype(&self, index: usize) -> Result<DType, OpError> {
-        let (input, output) = (self.input(index)?.dtype, self.output(0)?.dtype);
-        if input != output {
-            return Err(OpError::UnsupportedType {
-                what: "output 0".into(),
-                dtype: output,
-            });
-        }
-        Ok(input)
-    }
-
-    /// The subgraph at `index` of [`Operator::bodies`].
-    pub fn body(&self, index: usize) -> Result<&Arc<Plan>, OpError> {
-        self.bodies
-            .get(index)
-            .ok_or_else(|| OpError::Missing(format!("subgraph {index} of the operator")))
-    }
-
-    /// What the operator keeps between runs.
-    pub fn state(&self) -> Result<&State, OpError> {
-        self.state
-            .as_ref()
-            .ok_or_else(|| OpError::Missing("the variable".into()))
-    }
-
-    /// The error for an operand whose type has no kernel.
-    pub fn unsupported(&self, index: usize) -> OpError {
-        match self.input(index) {
-            Ok(value) => OpError::UnsupportedType {
-                what: format!("input {index}"),
-                dtype: value.dtype,
-            },
-            Err(error) => error,
-        }
-    }
-}
-
-/// What an operand means for quantization.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
-    /// Data: quantized per tensor from its calibrated range; a constant from its own.
-    Activation,
-    /// Constant weights: int8, symmetric, with a scale for each index of the axis, or one.
-    Weights {
-        /// The axis of the scales; `None` for one scale.
-        axis: Option<usize>,
-    },
-    /// Constant bias with the scale of operand `input` times that of operand `weights`: int32 where
-    /// activations are int8, int64 where they are int16.
-    Bias {
-        /// The index of the activation operand.
-        input: usize,
-        /// The index of the weights operand.
-        weights: usize,
-    },
-    /// Constant weights that multiply int16: int16, symmetric, one scale.
-    WideWeights {
-        /// The integer of the largest.
-        largest: i32,
-    },
-    /// Constant bias of a gate that may be normalized: int32 with the scale of the coefficients at
-    /// operand `norm` over 1024 where those are given, otherwise as [`Role::Bias`].
-    NormBias {
-        /// The index of the activation operand.
-        input: usize,
-        /// The index of the weights operand.
-        weights: usize,
-        /// The index of the coefficients of layer normalization.
-        norm: usize,
-    },
-    /// Constant bias: int32 with the scale of an intermediate times that of operand `weights`.
-    HiddenBias {
-        /// The index of the intermediate.
-        intermediate: usize,
-        /// The index of the weights operand.
-        weights: usize,
-    },
-    /// A variable that keeps what result `output` was: it has its parameters.
-    State {
-        /// The index of the result.
-        output: usize,
-    },
-    /// A variable of int16, symmetric.
-    WideState,
-    /// The same with a scale that is a power of two; calibration sees its values in an
-    /// intermediate beyond those of the format.
-    CellState {
-        /// The index of that intermediate.
-        intermediate: usize,
-    },
-    /// Indices, shapes and the like: left as they are.
-    Plain,
-}
-
-/// What an intermediate of an integer operator means for quantization.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Intermediate {
-    /// Int16, symmetric, from its calibrated range, where operand `norm` is given; otherwise left
-    /// without parameters.
-    Wide {
-        /// The index of the operand.
-        norm: usize,
-    },
-    /// Int8: from its calibrated range where operand `projection` is given; otherwise it is
-    /// result `output` and has its parameters.
-    Hidden {
-        /// The index of the operand.
-        projection: usize,
-        /// The index of the result.
-        output: usize,
-    },
-}
-
-/// Where the parameters of an operator's results come from.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Results {
-    /// The calibrated range of each.
-    Calibrated,
-    /// All activations and results share one scale and zero point; a result that is no float (the
-    /// places beside the largest elements) stays as it is.
-    SameAsInputs,
-    /// Given by the kernel, for int8.
-    Fixed(PerTensor),
-    /// Not quantized: indices and the like.
-    Plain,
-}
-
-/// How an operator becomes integer; `None` from [`Operator::quant_rule`] means that it cannot.
-#[derive(Debug, Clone, PartialEq)]
-pub struct QuantRule {
-    /// The role of each operand; further operands have the role of the last.
-    pub roles: Vec<Role>,
-    /// Where the results' parameters come from.
-    pub results: Results,
-}
-
-impl QuantRule {
-    /// Operands with `roles`, results with calibrated ranges.
-    pub fn calibrated(roles: impl Into<Vec<Role>>) -> Option<Self> {
-        Some(Self {
-            roles: roles.into(),
-            results: Results::Calibrated,
-        })
-    }
-
-    /// Operands with `roles`; activations and results share their parameters.
-    pub fn same(roles: impl Into<Vec<Role>>) -> Option<Self> {
-        Some(Self {
-            roles: roles.into(),
-            results: Results::SameAsInputs,
-        })
-    }
-
-    /// One activation; results with the scale and zero point that the kernel demands.
-    pub fn fixed(scale: f32, zero_point: i32) -> Option<Self> {
-        Some(Self {
-            roles: vec![Role::Activation],
-            results: Results::Fixed(PerTensor::new(scale, zero_point)),
-        })
-    }
-
-    /// The role of the operand at `index`.
-    pub fn role(&self, index: usize) -> Role {
-        self.roles
-            .get(index)
-            .or(self.roles.last())
-            .copied()
-            .unwrap_or(Role::Plain)
-    }
 }
 
 /// A subgraph that an operator runs.
