@@ -331,15 +331,18 @@ fn translate(bytes: &[u8], from: &Value, to: &Value) -> Result<Vec<u8>, ConvertE
             .collect());
     }
     let params = to.per_tensor().map_err(|_| unsupported())?;
-    let (min, max) = match to.dtype {
-        DType::I8 => (-128, 127),
-        DType::U8 => (0, 255),
-        _ => return Err(unsupported()),
+    let quantized = |min, max| {
+        let values = values.iter();
+        values.map(move |&v| params.quantize(v as f32, min, max))
     };
-    Ok(values
-        .into_iter()
-        .map(|v| params.quantize(v as f32, min, max) as u8)
-        .collect())
+    Ok(match to.dtype {
+        DType::I8 => quantized(-128, 127).map(|q| q as u8).collect(),
+        DType::U8 => quantized(0, 255).map(|q| q as u8).collect(),
+        DType::I16 => quantized(-32768, 32767)
+            .flat_map(|q| (q as i16).to_ne_bytes())
+            .collect(),
+        _ => return Err(unsupported()),
+    })
 }
 
 /// What is summed up for one pair of tensors.

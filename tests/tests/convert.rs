@@ -98,6 +98,17 @@ fn every_choice_of_input_and_output_types_gives_the_float_models_answers() {
 }
 
 #[test]
+fn models_with_int16_inputs_are_compared_too() {
+    let (model, samples) = digits();
+    let recipe = recipe(Mode::Int16x8Only, None, None);
+    let (converted, _) = convert(&model, &samples, &recipe, 1, &quiet).unwrap();
+    let graph = &converted.subgraphs[0];
+    assert_eq!(graph[graph.inputs[0]].dtype, DType::I16);
+    let found = compare(&model, &converted, &samples, Numerics::Fast, &quiet).unwrap();
+    assert!(found.outputs[0].sqnr_db > 35.0, "{found:?}");
+}
+
+#[test]
 fn signatures_and_names_survive() {
     let (model, samples) = digits();
     let (converted, _) = convert(&model, &samples, &Recipe::default(), 1, &quiet).unwrap();
