@@ -5,6 +5,8 @@
 
 #![forbid(unsafe_code)]
 
+pub mod driver;
 mod session;
 
+pub use driver::{Driver, DriverError, Executable};
 pub use session::{DriverSpec, Options, Placement, Session, SessionError, TensorInfo};

@@ -22,6 +22,7 @@ pub mod graph;
 pub mod ops;
 pub mod quant;
 pub mod read;
+pub mod target;
 pub mod tensor;
 #[cfg(test)]
 mod testing;
@@ -32,4 +33,5 @@ pub use graph::{Metadata, Model, Node, NodeId, SignatureDef, Subgraph, TensorId}
 pub use ops::{Numerics, Op};
 pub use quant::Quantization;
 pub use read::ReadError;
+pub use target::Verdict;
 pub use tensor::{Bytes, DType, Tensor};
