@@ -719,6 +719,64 @@ fn recurrent_operators_become_integer_with_their_states() {
     }
 }
 
+/// A model of one LSTM, and samples for it.
+fn lstm() -> (Model, Vec<Vec<Vec<u8>>>) {
+    let name = "unidirectional_sequence_lstm_norm_projection_f32.tflite";
+    let path = bantam_tests::data()
+        .join("ops/unidirectional_sequence_lstm")
+        .join(name);
+    (Model::open(&path).unwrap(), noise(20, 2 * 4 * 5))
+}
+
+#[test]
+fn what_was_seen_inside_an_lstm_survives_its_file_and_its_parts() {
+    let (model, samples) = lstm();
+    for method in METHODS {
+        let mut recipe = recipe(Mode::Int8Only, None, None);
+        recipe.defaults.calib_method = Some(method);
+        let seen = |shard: &str| {
+            let part = Part::new(&samples[..], shard.parse().unwrap());
+            let statistics = calibrate(&model, &part, &recipe, 1, &quiet).unwrap();
+            let text = statistics.to_json(&model);
+            let loaded = Statistics::from_json(&text, &model).unwrap();
+            assert_eq!(loaded, statistics, "{method:?}");
+            loaded
+        };
+        let bytes = |statistics: &Statistics| {
+            let (converted, _) = quantize(&model, statistics, &recipe).unwrap();
+            converted.to_bytes()
+        };
+        let (direct, _) = convert(&model, &samples[..], &recipe, 1, &quiet).unwrap();
+        let direct = direct.to_bytes();
+        assert!(bytes(&seen("1/1")) == direct, "{method:?}");
+        let mut merged = Statistics::none(&model);
+        for shard in ["2/3", "3/3", "1/3"] {
+            merged.merge(seen(shard));
+        }
+        assert!(bytes(&merged) == direct, "{method:?} in parts");
+    }
+}
+
+#[test]
+fn an_lstm_of_another_subgraph_is_converted_and_one_that_is_not_reached_stays() {
+    let (alone, samples) = lstm();
+    let mut model = alone.clone();
+    model.subgraphs.push(alone.subgraphs[0].clone());
+    for entry in [0, 1] {
+        let recipe = Recipe {
+            subgraph: entry,
+            ..recipe(Mode::Int8Only, None, None)
+        };
+        let (converted, report) = convert(&model, &samples[..], &recipe, 1, &quiet).unwrap();
+        assert_eq!(report.quantized, 1);
+        let mut first = recipe.clone();
+        first.subgraph = 0;
+        let (expected, _) = convert(&alone, &samples[..], &first, 1, &quiet).unwrap();
+        assert_eq!(converted.subgraphs[entry], expected.subgraphs[0]);
+        assert_eq!(converted.subgraphs[1 - entry], model.subgraphs[1 - entry]);
+    }
+}
+
 #[test]
 fn an_lstm_that_litert_gets_wrong_stays_float() {
     let name = "unidirectional_sequence_lstm_all_time_major_f32.tflite";
