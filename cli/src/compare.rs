@@ -20,6 +20,9 @@ pub struct Args {
     /// The samples: .npy, .npz, a folder, a list or a raw file
     #[arg(long, value_name = "PATH")]
     data: PathBuf,
+    /// Compare the subgraph of this signature in both, not the first one; `bantam inspect` lists them
+    #[arg(long, value_name = "KEY")]
+    signature: Option<String>,
     /// Use the first N samples
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
@@ -36,7 +39,12 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<(), Failure> {
     let reference = data::open_model(&args.reference)?;
     let model = data::open_model(&args.model)?;
-    let specs = data::specs(&args.reference, &data::model_inputs(&reference, 0))?;
+    let key = args.signature.as_deref();
+    let entries = (
+        data::entry(&args.reference, &reference, key)?,
+        data::entry(&args.model, &model, key)?,
+    );
+    let specs = data::specs(&args.reference, &data::model_inputs(&reference, entries.0))?;
     let samples = Samples::open(
         &args.data,
         &specs,
@@ -46,9 +54,9 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     .map_err(|error| error::samples(&error))?;
     output::describe(&samples);
     let bar = output::progress("compare");
-    let comparison = bantam_converter::compare(
-        &reference,
-        &model,
+    let comparison = bantam_converter::compare_entries(
+        (&reference, entries.0),
+        (&model, entries.1),
         &samples,
         args.numerics.into(),
         &output::steps(&bar),

@@ -71,7 +71,7 @@ pub fn compare(
     numerics: Numerics,
     progress: &dyn Fn(usize, usize),
 ) -> Result<Comparison, ConvertError> {
-    compare_subgraph(a, b, 0, samples, numerics, progress)
+    compare_entries((a, 0), (b, 0), samples, numerics, progress)
 }
 
 /// The same for the subgraph `entry` of both, which runs instead of the first one.
@@ -83,14 +83,27 @@ pub fn compare_subgraph(
     numerics: Numerics,
     progress: &dyn Fn(usize, usize),
 ) -> Result<Comparison, ConvertError> {
-    let options = Options {
-        numerics,
-        subgraph: entry,
-        keep_all: true,
-        ..Options::default()
+    compare_entries((a, entry), (b, entry), samples, numerics, progress)
+}
+
+/// The same for a subgraph of each, such as those of one signature.
+pub fn compare_entries(
+    a: (&Model, usize),
+    b: (&Model, usize),
+    samples: &(impl Source + ?Sized),
+    numerics: Numerics,
+    progress: &dyn Fn(usize, usize),
+) -> Result<Comparison, ConvertError> {
+    let side = |(model, subgraph): (&Model, usize)| {
+        let options = Options {
+            numerics,
+            subgraph,
+            keep_all: true,
+            ..Options::default()
+        };
+        Side::new(model, &options)
     };
-    let mut a = Side::new(a, &options)?;
-    let mut b = Side::new(b, &options)?;
+    let (mut a, mut b) = (side(a)?, side(b)?);
     if samples.is_empty() {
         return Err(ConvertError::NoSamples);
     }
