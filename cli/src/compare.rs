@@ -80,8 +80,8 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         }
         Format::Text => output::print(&format!(
             "outputs\n{}\ntensors, worst first\n{}{}",
-            table(&comparison.outputs),
-            table(&comparison.tensors),
+            table(&comparison.outputs, entries.0),
+            table(&comparison.tensors, entries.0),
             advice(&comparison.tensors)
         )),
     }
@@ -101,6 +101,7 @@ pub fn report(error: &TensorError) -> Value {
         "operator": error.node,
         "range": ends(error.range),
         "sqnr_db": output::number(error.sqnr_db),
+        "subgraph": error.subgraph,
     })
 }
 
@@ -118,7 +119,11 @@ fn advice(errors: &[TensorError]) -> String {
     }
 }
 
-fn table(errors: &[TensorError]) -> String {
+fn table(errors: &[TensorError], entry: usize) -> String {
+    let name = |error: &TensorError| match error.subgraph {
+        number if number == entry => error.name.clone(),
+        number => format!("{} of subgraph {number}", error.name),
+    };
     let rows: Vec<[String; 7]> = errors
         .iter()
         .map(|e| {
@@ -129,7 +134,7 @@ fn table(errors: &[TensorError]) -> String {
                 format!("{:.3e}", e.mse),
                 format!("{:.4}", e.range.0),
                 format!("{:.4}", e.range.1),
-                e.name.clone(),
+                name(e),
             ]
         })
         .collect();
