@@ -115,7 +115,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         (Truth::Labels(labels), Rows::Values(rows)) => {
             let values: Vec<f32> = rows.iter().flatten().copied().collect();
             Score {
-                value: judge_values(args, &judged, &values, labels.clone())?,
+                value: judge_values(args, &judged, &values, labels)?,
                 at_50: None,
             }
         }
@@ -272,6 +272,13 @@ fn run_samples(args: &Args, subject: &Subject, truth: &Truth) -> Result<Judged, 
         Truth::Labels(_) => (0..samples.len()).collect(),
     };
     let range = args.shard.range(places.len());
+    if places.is_empty() {
+        return Err(error::USAGE.failure(
+            "there are no samples",
+            "--limit leaves none",
+            "give a limit above 0",
+        ));
+    }
     if range.is_empty() {
         return Err(error::USAGE.failure(
             format!("part {} has no samples", args.shard),
@@ -289,8 +296,11 @@ fn run_samples(args: &Args, subject: &Subject, truth: &Truth) -> Result<Judged, 
             let (found, time) = run_each(path, &mut session, samples, part, read)?;
             (Rows::Boxes(found), time)
         }
-        Truth::Labels(_) => {
+        Truth::Labels(labels) => {
             let read = |session: &Session| first_output(path, session);
+            // A long run shall not end with labels that never fitted.
+            let (first, _) = run_each(path, &mut session, samples, &part[..1], read)?;
+            check_labels(args, labels, range.clone(), first[0].len())?;
             let (values, time) = run_each(path, &mut session, samples, part, read)?;
             (Rows::Values(values), time)
         }
@@ -492,17 +502,50 @@ impl Args {
     }
 }
 
+/// The labels of the samples in `range`.
+fn part_of(labels: &Tensor, range: Range<usize>) -> Tensor {
+    let count = labels.shape.first().copied().unwrap_or(0);
+    let size = labels.bytes.len() / count.max(1);
+    let bytes = labels.bytes.get(size * range.start..size * range.end);
+    Tensor {
+        shape: [&[range.len()], labels.shape.get(1..).unwrap_or_default()].concat(),
+        dtype: labels.dtype,
+        bytes: bytes.unwrap_or_default().to_vec(),
+    }
+}
+
+/// Whether each label alone is one for an output of `size` values.
+fn check_labels(
+    args: &Args,
+    labels: &Tensor,
+    range: Range<usize>,
+    size: usize,
+) -> Result<(), Failure> {
+    let values = vec![0.0; size];
+    for first in range {
+        let subject = metric::Judged {
+            values: &values,
+            samples: 1,
+            first,
+            labels: &part_of(labels, first..first + 1),
+            offset: args.label_offset.unwrap_or(0),
+            peak: args.peak,
+        };
+        match args.metric.measure(&subject) {
+            Ok(_) | Err(metric::Unfit::Metric(MetricError::OneClass { .. })) => {}
+            Err(error) => return Err(args.unfit(error.to_string())),
+        }
+    }
+    Ok(())
+}
+
 fn judge_values(
     args: &Args,
     judged: &Judged,
     values: &[f32],
-    mut labels: Tensor,
+    labels: &Tensor,
 ) -> Result<Option<f64>, Failure> {
-    args.check_count(&labels, judged.all)?;
-    let count = labels.shape.first().copied().unwrap_or(0);
-    let label = labels.bytes.len() / count.max(1);
-    labels.bytes.truncate(label * judged.range.end);
-    labels.bytes.drain(..label * judged.range.start);
+    args.check_count(labels, judged.all)?;
     let samples = judged.range.len();
     let columns = values.len() / samples.max(1);
     if let Metric::Top(k) = args.metric
@@ -516,7 +559,8 @@ fn judge_values(
     let subject = metric::Judged {
         values,
         samples,
-        labels: &labels,
+        first: judged.range.start,
+        labels: &part_of(labels, judged.range.clone()),
         offset: args.label_offset.unwrap_or(0),
         peak: args.peak,
     };

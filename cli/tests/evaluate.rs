@@ -87,6 +87,9 @@ fn detections_of_parts_merge_exactly() {
     }
     let few = detect(&annotations, &[&"--load-outputs", a, b]);
     assert!(fails(&few, 3, "BNT-D002").contains("outputs of 3 samples for 6 images"));
+    fails(&detect(&annotations, &[&"--shard", &"7/9"]), 2, "BNT-U001");
+    let none = fails(&detect(&annotations, &[&"--limit", &"0"]), 2, "BNT-U001");
+    assert!(none.contains("--limit leaves none"), "{none}");
     let scores = folder.floats("scores.npy", &[6, 4], &[0.5; 24]);
     fails(
         &detect(&annotations, &[&"--load-outputs", &scores]),
@@ -359,6 +362,28 @@ fn labels_come_from_text_files() {
         far.contains("label 6 of sample 2 is none of 6 classes"),
         "{far}"
     );
+    let shifted = fails(
+        &judge(
+            "y.txt",
+            "0\n2\n5\n",
+            &[&"--label-offset", &"1", &"--shard", &"1/2"],
+        ),
+        3,
+        "BNT-D004",
+    );
+    assert!(
+        shifted.contains("label 0 of sample 0 is class -1, which is none of 6"),
+        "{shifted}"
+    );
+    let part = fails(
+        &judge("y.txt", "0\n2\n9\n", &[&"--shard", &"2/2"]),
+        3,
+        "BNT-D004",
+    );
+    assert!(
+        part.contains("label 9 of sample 2 is none of 6 classes"),
+        "{part}"
+    );
     let half = fails(&judge("y.txt", "0\n2\n0.5\n", &[]), 3, "BNT-D004");
     assert!(half.contains("not a whole number"), "{half}");
     let unknown = fails(
@@ -510,7 +535,7 @@ fn every_metric_is_measured_and_merges_exactly() {
         &model,
         &[&"--data", &data, &"--labels", &classes, &"--metric", &"mae"],
     );
-    assert!(fails(&text, 3, "BNT-D004").contains("12 values do not match 2"));
+    assert!(fails(&text, 3, "BNT-D004").contains("6 values do not match 1"));
 }
 
 #[test]

@@ -80,6 +80,8 @@ pub struct Judged<'a> {
     pub values: &'a [f32],
     /// How many samples there are.
     pub samples: usize,
+    /// The place of the first of them among all.
+    pub first: usize,
     /// Their labels.
     pub labels: &'a Tensor,
     /// How much more a label is than a class.
@@ -93,6 +95,17 @@ pub struct Judged<'a> {
 pub enum Unfit {
     /// The metric refuses them.
     Metric(MetricError),
+    /// A label is no class of the model.
+    Class {
+        /// The label.
+        label: i64,
+        /// The class that it is.
+        class: i64,
+        /// The sample's place among all.
+        sample: usize,
+        /// How many classes there are.
+        classes: usize,
+    },
     /// A class is not a whole number.
     NotWhole,
     /// Scores of more than two classes.
@@ -109,6 +122,18 @@ impl fmt::Display for Unfit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Metric(error) => error.fmt(f),
+            Self::Class {
+                label,
+                class,
+                sample,
+                classes,
+            } => {
+                write!(f, "label {label} of sample {sample}")?;
+                if class != label {
+                    write!(f, " is class {class}, which")?;
+                }
+                write!(f, " is none of {classes} classes")
+            }
             Self::NotWhole => f.write_str("a label is not a whole number"),
             Self::Columns(columns) => write!(f, "{columns} scores a sample, auc takes 1 or 2"),
         }
@@ -116,6 +141,12 @@ impl fmt::Display for Unfit {
 }
 
 impl Judged<'_> {
+    /// How many labels a sample has: that of each point, for `iou`.
+    fn labels_each(&self) -> usize {
+        let shape = self.labels.shape.get(1..).unwrap_or_default();
+        shape.iter().product::<usize>().max(1)
+    }
+
     fn classes(&self) -> Result<Vec<i64>, Unfit> {
         let classes = self.labels.to_i64().ok_or(Unfit::NotWhole)?;
         let shifted = classes
@@ -139,6 +170,22 @@ impl Judged<'_> {
 impl Metric {
     /// The figure; boxes are judged elsewhere.
     pub fn measure(self, judged: &Judged<'_>) -> Result<f64, Unfit> {
+        self.value(judged).map_err(|unfit| match unfit {
+            Unfit::Metric(MetricError::Label {
+                label,
+                sample,
+                classes,
+            }) => Unfit::Class {
+                label: label.saturating_add(judged.offset),
+                class: label,
+                sample: judged.first + sample / judged.labels_each(),
+                classes,
+            },
+            other => other,
+        })
+    }
+
+    fn value(self, judged: &Judged<'_>) -> Result<f64, Unfit> {
         let (values, samples) = (judged.values, judged.samples);
         let expected = judged.labels.to_f32();
         Ok(match self {
