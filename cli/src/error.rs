@@ -90,8 +90,9 @@ codes! {
         "There must be one label a sample, of the kind that the metric compares with: an array\n\
          (.npy, .npz), or a text file with a line a sample. A line is `name label`, in a .csv\n\
          `name,label`; or a label alone, in the order of the samples. A label is a number, or the\n\
-         name of a class that --classes or a folder has. Without --labels, samples in one folder\n\
-         for each class have the place of their folder as label, the folders sorted by name.";
+         name of a class that --classes, the model's metadata or a folder has. Without --labels,\n\
+         samples in one folder for each class have the place of their folder as label, the folders\n\
+         sorted by name.";
     ANNOTATIONS = "BNT-D005", 3, "the annotations cannot be used",
         "--metric map takes annotations in COCO's JSON format: `images` of id, file_name, width\n\
          and height, `annotations` of image_id, category_id and bbox (x, y, width, height in\n\

@@ -210,6 +210,7 @@ impl Args {
         });
         let labels = labels::Given {
             path: self.labels.as_deref(),
+            model: &self.model,
             classes: classes.as_deref(),
             samples: subject.map(|s| &s.samples),
             flag: "--labels",

@@ -164,6 +164,7 @@ impl<'a> Gate<'a> {
                     .map_err(|error| error::samples(&error))?;
                 let labels = labels::Given {
                     path: args.eval_labels.as_deref(),
+                    model: path,
                     classes: None,
                     samples: Some(&samples),
                     flag: "--eval-labels",

@@ -14,7 +14,9 @@ const SHOWN: usize = 5;
 pub struct Given<'a> {
     /// A `.npy`, `.npz`, `.txt` or `.csv` file; without one, the folders of the samples are their classes.
     pub path: Option<&'a Path>,
-    /// The names of the model's classes; without any, those of the folders.
+    /// The model's file, which may hold the names of its classes.
+    pub model: &'a Path,
+    /// The names of the model's classes; without any, those in its file, or those of the folders.
     pub classes: Option<&'a [String]>,
     /// The samples; `None` where outputs are judged that were kept.
     pub samples: Option<&'a Samples>,
@@ -57,7 +59,9 @@ impl Given<'_> {
     fn text(&self, path: &Path) -> Result<Tensor, Failure> {
         let names = self.samples.and_then(Samples::names);
         let folders = self.samples.map_or(&[][..], Samples::class_folders);
-        let classes = self.classes.unwrap_or(folders);
+        let packed = samples::packed_classes(self.model);
+        let own = if packed.is_empty() { folders } else { &packed };
+        let classes = self.classes.unwrap_or(own);
         let labels = Labels::read(path, names.as_deref(), classes);
         let labels = labels.map_err(|error| failure(path, &error))?;
         if !labels.strangers.is_empty() {

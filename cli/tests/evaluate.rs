@@ -341,6 +341,19 @@ fn labels_come_from_text_files() {
     assert!(stdout(&output).starts_with(right));
     assert!(stderr(&output).contains("1 line of"), "{}", stderr(&output));
     assert!(stderr(&output).contains("without a sample: other.npy b"));
+    // Metadata packs such a list behind the model.
+    let mut archive = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+    let options = zip::write::SimpleFileOptions::DEFAULT;
+    archive.start_file("labels.txt", options).unwrap();
+    std::io::Write::write_all(&mut archive, &std::fs::read(&names).unwrap()).unwrap();
+    let packed = archive.finish().unwrap().into_inner();
+    let packed = [std::fs::read(&model).unwrap(), packed].concat();
+    let packed = folder.write("packed.tflite", &packed);
+    let by_name = evaluate(
+        &packed,
+        &[&"--data", &data, &"--labels", &folder.path("y.txt")],
+    );
+    assert!(stdout(&by_name).starts_with(right));
     let from_one = judge("y.txt", "1\n3\n6", &[&"--label-offset", &"1"]);
     assert!(stdout(&from_one).starts_with(right));
     let limited = judge(

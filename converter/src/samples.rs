@@ -24,7 +24,7 @@ mod write;
 
 pub use element::ElementType;
 pub use error::SampleError;
-pub use labels::{LabelError, Labels};
+pub use labels::{LabelError, Labels, packed_classes};
 pub use names::Names;
 pub use preprocess::{ChannelOrder, Normalize, Preprocess, Resize};
 pub use source::array_shapes;

@@ -1,5 +1,6 @@
 //! Detectors: what is on the images, and how well the boxes that a model found fit it.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::Path;
 
@@ -90,10 +91,8 @@ impl Truth {
     /// Judges the boxes of the images in `range`; `None` if there is nothing to find on them.
     pub fn judge(&self, found: &[Vec<Found>], range: Range<usize>) -> Option<Precision> {
         let images = &self.images[range];
-        let known: Vec<i64> = images
-            .iter()
-            .flat_map(|image| image.truths.iter().map(|truth| truth.category))
-            .collect();
+        let truths = images.iter().flat_map(|image| &image.truths);
+        let known: BTreeSet<i64> = truths.map(|truth| truth.category).collect();
         let mut fits = false;
         let judged: Vec<(Vec<Detection>, _)> = images
             .iter()
@@ -185,7 +184,7 @@ fn by_name(
 ) -> Result<Vec<(usize, AnnotatedImage)>, Failure> {
     let finder = Names::new(names);
     let all = images.len();
-    let mut found = std::collections::BTreeMap::new();
+    let mut found = BTreeMap::new();
     let mut absent = Vec::new();
     for image in images {
         match finder.find(&image.file_name) {

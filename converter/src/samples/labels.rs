@@ -3,10 +3,15 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::io;
+use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 
+use zip::ZipArchive;
+
 use super::{ElementType, Names, Samples, Tensor};
+
+/// The most bytes of a packed list of classes that are read.
+const MAX_CLASSES: u64 = 1 << 20;
 
 /// How many names an error lists.
 const SHOWN: usize = 5;
@@ -179,6 +184,30 @@ impl Labels {
             bytes: self.values.iter().flat_map(|v| v.to_ne_bytes()).collect(),
         }
     }
+}
+
+/// The names of a model's classes from the text file that TFLite metadata packs behind the model, as a ZIP archive;
+/// empty where there is none, or more than one.
+pub fn packed_classes(model: &Path) -> Vec<String> {
+    classes_in(model).unwrap_or_default()
+}
+
+fn classes_in(model: &Path) -> Option<Vec<String>> {
+    let file = BufReader::new(fs::File::open(model).ok()?);
+    let mut archive = ZipArchive::new(file).ok()?;
+    let is_text = |name: &[u8]| name.to_ascii_lowercase().ends_with(b".txt");
+    let names = archive.file_names_raw().enumerate();
+    let texts: Vec<usize> = names
+        .filter(|(_, name)| is_text(name))
+        .map(|(index, _)| index)
+        .collect();
+    let [index] = texts[..] else {
+        return None;
+    };
+    let entry = archive.by_index(index).ok()?;
+    let mut text = String::new();
+    entry.take(MAX_CLASSES).read_to_string(&mut text).ok()?;
+    Some(text.lines().map(|line| line.trim().to_owned()).collect())
 }
 
 /// The place of each class; `None` for a name that several have.
@@ -409,6 +438,33 @@ mod tests {
             );
         }
         assert_eq!(read("y.txt", "3", NAMES, &[]).unwrap().values, [3.0]);
+    }
+
+    #[test]
+    fn classes_are_packed_behind_a_model() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("m.tflite");
+        let pack = |names: &[&str]| {
+            let mut bytes = b"a model, whose bytes come first".to_vec();
+            let mut archive = zip::ZipWriter::new(io::Cursor::new(vec![]));
+            for name in names {
+                let options = zip::write::SimpleFileOptions::DEFAULT;
+                archive.start_file(*name, options).unwrap();
+                io::Write::write_all(&mut archive, b"red fox\r\ndog\n").unwrap();
+            }
+            bytes.extend(archive.finish().unwrap().into_inner());
+            fs::write(&path, &bytes).unwrap();
+            bytes
+        };
+        let bytes = pack(&["labels.txt", "more.json"]);
+        assert_eq!(packed_classes(&path), ["red fox", "dog"]);
+        for end in 0..bytes.len() {
+            fs::write(&path, &bytes[..end]).unwrap();
+            assert!(packed_classes(&path).is_empty(), "{end}");
+        }
+        pack(&["a.txt", "b.txt"]);
+        assert!(packed_classes(&path).is_empty());
+        assert!(packed_classes(dir.path()).is_empty());
     }
 
     #[test]
