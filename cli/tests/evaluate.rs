@@ -213,6 +213,46 @@ fn boxes_on_a_stretched_image_are_brought_back_to_its_size() {
 }
 
 #[test]
+fn of_equal_scores_those_of_the_lower_image_id_rank_first() {
+    let folder = Folder::new();
+    std::fs::create_dir(folder.path("photos")).unwrap();
+    for name in ["photos/a.bmp", "photos/b.bmp"] {
+        folder.write(name, &picture(3, 24, 128));
+    }
+    let centre = 128.0 / 255.0;
+    let size = 0.2 * f64::exp(centre);
+    let corner = (centre - size / 2.0) * 100.0;
+    let judge = |ids: [u32; 2]| {
+        let image = |id, name| json!({ "id": id, "file_name": name, "width": 100, "height": 100 });
+        let right = [corner, corner, size * 100.0, size * 100.0];
+        let truth = json!({
+            "images": [image(ids[0], "a.bmp"), image(ids[1], "b.bmp")],
+            "annotations": [
+                { "image_id": ids[0], "category_id": 1, "bbox": right },
+                { "image_id": ids[1], "category_id": 1, "bbox": [0, 0, 1, 1] },
+            ],
+        });
+        let labels = folder.write("truth.json", truth.to_string().as_bytes());
+        let photos = folder.path("photos");
+        let args: &[&dyn AsRef<std::ffi::OsStr>] = &[
+            &"--data",
+            &photos,
+            &"--labels",
+            &labels,
+            &"--metric",
+            &"map",
+            &"--std",
+            &"255",
+            &"--format=json",
+        ];
+        json(&evaluate(&detection("detector.tflite"), args))["value"].clone()
+    };
+    // Recall reaches a half, 51 of the 101 points; the wrong box comes after the right one, or before it.
+    close(&judge([1, 2]), &json!(51.0 / 101.0));
+    close(&judge([2, 1]), &json!(0.5 * 51.0 / 101.0));
+}
+
+#[test]
 fn images_in_an_array_are_those_of_the_annotations_in_order() {
     let folder = Folder::new();
     let pixels: Vec<f32> = (0..2 * 24 * 9)

@@ -11,8 +11,19 @@ use serde::Deserialize;
 
 pub use detector::{DetectorError, Found, Outputs};
 
-/// The thresholds of overlap.
-const THRESHOLDS: [f64; 10] = [0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95];
+/// The thresholds of overlap, as `numpy.linspace` rounds them.
+const THRESHOLDS: [f64; 10] = [
+    0.5,
+    0.55,
+    0.6,
+    0.65,
+    0.7,
+    0.75,
+    0.8,
+    0.85,
+    0.899_999_999_999_999_9,
+    0.95,
+];
 
 /// Recall is looked at in steps of a hundredth.
 const RECALLS: usize = 101;
@@ -90,7 +101,9 @@ pub struct Precision {
     pub at_50: f64,
 }
 
-/// Mean average precision of `images`, each with what was found and what is there; `None` if nothing is there.
+/// Mean average precision of `images`, each with what was found and what is there; `None` if nothing is there. Of
+/// detections with equal scores those of an earlier image rank higher; pycocotools has images in the order of
+/// their ids.
 pub fn mean_average_precision(images: &[(Vec<Detection>, Vec<Truth>)]) -> Option<Precision> {
     let truths = images.iter().flat_map(|(_, truths)| truths);
     let categories: BTreeSet<i64> = truths.map(|t| t.category).collect();
@@ -207,7 +220,8 @@ fn area_under_curve(matches: impl Iterator<Item = Match>, there: usize) -> f64 {
         *precision = best;
     }
     let at = |step: usize| {
-        let recall = step as f64 / (RECALLS - 1) as f64;
+        // As numpy: 35 steps are more than 35 of 100.
+        let recall = step as f64 * 0.01;
         let index = curve.partition_point(|(reached, _)| *reached < recall);
         curve.get(index).map_or(0.0, |(_, precision)| *precision)
     };
@@ -226,6 +240,8 @@ pub struct Annotations {
 /// An image with the boxes that are on it.
 #[derive(Debug, Clone)]
 pub struct AnnotatedImage {
+    /// Its number.
+    pub id: i64,
     /// The name of its file.
     pub file_name: String,
     /// Width in pixels.
@@ -336,6 +352,7 @@ impl Annotations {
                 });
             }
             images.push(AnnotatedImage {
+                id: image.id,
                 file_name: image.file_name,
                 width: image.width,
                 height: image.height,
@@ -437,6 +454,21 @@ mod tests {
         let precision = mean_average_precision(&images).unwrap();
         // Recall reaches a half, 51 of the 101 points, at a precision of a half.
         assert!((precision.at_50 - 0.5 * 51.0 / 101.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn points_of_recall_are_those_of_numpy() {
+        // pycocotools gives 0.3465..., since 35 of 100 do not reach 35 * 0.01.
+        let boxes = |count: u32| (0..count).map(|index| rect(f64::from(index) * 20.0, 10.0));
+        let images = [(
+            boxes(35).map(|rect| found(0, 0.9, rect)).collect(),
+            boxes(100).map(|rect| truth(0, rect)).collect(),
+        )];
+        let precision = mean_average_precision(&images).unwrap();
+        assert!(
+            (precision.at_50 - 35.0 / 101.0).abs() < 1e-9,
+            "{precision:?}"
+        );
     }
 
     #[test]

@@ -94,9 +94,10 @@ impl Truth {
         let truths = images.iter().flat_map(|image| &image.truths);
         let known: BTreeSet<i64> = truths.map(|truth| truth.category).collect();
         let mut fits = false;
-        let judged: Vec<(Vec<Detection>, _)> = images
-            .iter()
-            .zip(found)
+        let mut by_id: Vec<(&AnnotatedImage, &Vec<Found>)> = images.iter().zip(found).collect();
+        by_id.sort_by_key(|(image, _)| image.id);
+        let judged: Vec<(Vec<Detection>, _)> = by_id
+            .into_iter()
             .map(|(image, found)| {
                 let detections = found.iter().filter_map(|found| {
                     let category = self.categories.of(found.class)?;
