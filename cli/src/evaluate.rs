@@ -1,6 +1,7 @@
 //! `bantam evaluate`: how right a model is on labelled samples.
 
 mod boxes;
+mod kept;
 mod metric;
 
 use std::ops::Range;
@@ -10,7 +11,7 @@ use std::time::{Duration, Instant};
 use bantam_converter::Shard;
 use bantam_converter::detection::{Found, Outputs};
 use bantam_converter::metric::MetricError;
-use bantam_converter::samples::{self, ElementType, Samples, Tensor};
+use bantam_converter::samples::{Samples, Tensor};
 use bantam_delegate::Session;
 use bantam_model::Model;
 use serde_json::json;
@@ -18,6 +19,7 @@ use serde_json::json;
 use crate::args::{Format, PreprocessArgs, SessionArgs};
 use crate::error::{self, Failure};
 use crate::{data, labels, output};
+use kept::{Rows, not_outputs};
 use metric::Metric;
 
 /// Judge a model's first output against labels, or a detector's boxes against annotations
@@ -240,6 +242,18 @@ impl Args {
         }
         Ok(())
     }
+
+    /// That there is nothing to measure: a warning for one of many parts, else a failure.
+    fn no_figure(&self, why: String) -> Result<(), Failure> {
+        if self.shard == Shard::default() {
+            return Err(self.unfit(why));
+        }
+        let part = self.shard;
+        output::warn(&format!(
+            "warning: part {part} has no figure of its own: {why}"
+        ));
+        Ok(())
+    }
 }
 
 /// Outputs and where they come from.
@@ -254,12 +268,16 @@ struct Judged {
     time: Option<Duration>,
 }
 
-/// What the model said of each sample.
-enum Rows {
-    /// The real values of its first output.
-    Values(Vec<Vec<f32>>),
-    /// The boxes that it found.
-    Boxes(Vec<Vec<Found>>),
+fn load_outputs(args: &Args) -> Result<Judged, Failure> {
+    let rows = Rows::load(&args.load_outputs, args.metric == Metric::Map)?;
+    let samples = rows.len();
+    Ok(Judged {
+        rows,
+        range: 0..samples,
+        all: samples,
+        data: None,
+        time: None,
+    })
 }
 
 fn run_samples(args: &Args, subject: &Subject, truth: &Truth) -> Result<Judged, Failure> {
@@ -314,88 +332,6 @@ fn run_samples(args: &Args, subject: &Subject, truth: &Truth) -> Result<Judged, 
         data: Some(samples.describe()),
         time: Some(time),
     })
-}
-
-fn not_outputs(path: &Path, why: impl Into<String>) -> Failure {
-    error::DATA_SHAPE.failure(
-        format!("{} does not hold outputs", path.display()),
-        why,
-        "take files that --save-outputs wrote, of the same metric",
-    )
-}
-
-fn load_outputs(args: &Args) -> Result<Judged, Failure> {
-    let is_map = args.metric == Metric::Map;
-    let (mut values, mut found) = (Vec::new(), Vec::new());
-    for path in &args.load_outputs {
-        let part = samples::read_npy(path).map_err(|error| error::samples(&error))?;
-        let reals = part.to_f32();
-        match (part.dtype, &part.shape[..]) {
-            (ElementType::F32, &[_, size]) if !is_map && size > 0 => {
-                values.extend(reals.chunks(size).map(<[f32]>::to_vec));
-            }
-            (ElementType::F32, &[_, count, 6]) if is_map && count > 0 => {
-                for (sample, rows) in reals.chunks(6 * count).enumerate() {
-                    let rows = rows.as_chunks::<6>().0.iter().enumerate();
-                    let rows = rows.filter(|(_, row)| !row[5].is_nan());
-                    let boxes = rows.map(|(index, row)| Found::from_row(*row, index));
-                    let boxes: Result<Vec<Found>, _> = boxes.collect();
-                    found.push(boxes.map_err(|error| {
-                        not_outputs(path, format!("of sample {sample}, {error}"))
-                    })?);
-                }
-            }
-            (dtype, shape) => {
-                let why = format!("it is an array of {dtype} with shape {shape:?}");
-                return Err(not_outputs(path, why));
-            }
-        }
-    }
-    let rows = match is_map {
-        true => Rows::Boxes(found),
-        false => Rows::Values(values),
-    };
-    let samples = rows.len();
-    Ok(Judged {
-        rows,
-        range: 0..samples,
-        all: samples,
-        data: None,
-        time: None,
-    })
-}
-
-impl Rows {
-    fn len(&self) -> usize {
-        match self {
-            Self::Values(rows) => rows.len(),
-            Self::Boxes(rows) => rows.len(),
-        }
-    }
-
-    /// Writes a `.npy` file of float32: a row a sample, or for boxes as many rows as the most that one has, those
-    /// behind its last without a score.
-    fn save(&self, path: &Path) -> Result<(), Failure> {
-        let (shape, values) = match self {
-            Self::Values(rows) => {
-                let size = rows.first().map_or(0, Vec::len);
-                (vec![rows.len(), size], rows.concat())
-            }
-            Self::Boxes(rows) => {
-                let most = rows.iter().map(Vec::len).max().unwrap_or(0).max(1);
-                let mut values = Vec::new();
-                for found in rows {
-                    values.extend(found.iter().flat_map(|found| found.to_row()));
-                    let absent = [0.0, 0.0, 0.0, 0.0, 0.0, f32::NAN];
-                    values.extend(absent.repeat(most - found.len()));
-                }
-                (vec![rows.len(), most, 6], values)
-            }
-        };
-        let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_ne_bytes()).collect();
-        samples::write_npy(path, &shape, ElementType::F32, &bytes)
-            .map_err(|error| error::samples(&error))
-    }
 }
 
 /// What a session made of samples.
@@ -487,20 +423,6 @@ fn judge_boxes(
         value: precision.map(|p| p.mean),
         at_50: precision.map(|p| p.at_50),
     })
-}
-
-impl Args {
-    /// That there is nothing to measure: a warning for one of many parts, else a failure.
-    fn no_figure(&self, why: String) -> Result<(), Failure> {
-        if self.shard == Shard::default() {
-            return Err(self.unfit(why));
-        }
-        let part = self.shard;
-        output::warn(&format!(
-            "warning: part {part} has no figure of its own: {why}"
-        ));
-        Ok(())
-    }
 }
 
 /// The labels of the samples in `range`.
