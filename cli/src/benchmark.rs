@@ -26,6 +26,9 @@ pub struct Args {
     /// Runs before those
     #[arg(long, value_name = "W", default_value_t = 10)]
     warmup: u32,
+    /// Time the subgraph of this signature, not the first one; `bantam inspect` lists them
+    #[arg(long, value_name = "KEY")]
+    signature: Option<String>,
     /// Also time each operator, in runs of their own
     #[arg(long)]
     profile: bool,
@@ -58,9 +61,11 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     let start = Instant::now();
     let model = data::open_model(&args.model)?;
     let load = start.elapsed();
+    let mut options = args.session.options();
+    options.subgraph = data::entry(&args.model, &model, args.signature.as_deref())?;
     let start = Instant::now();
-    let mut session = Session::new(&model, &args.session.options())
-        .map_err(|error| error::session(&args.model, &error))?;
+    let mut session =
+        Session::new(&model, &options).map_err(|error| error::session(&args.model, &error))?;
     let prepare = start.elapsed();
     for index in 0..session.inputs().len() {
         let bytes = random_input(&session.inputs()[index], index as u64);

@@ -20,6 +20,9 @@ pub struct Args {
     /// The samples: .npy, .npz, a folder, a list or a raw file
     #[arg(long, value_name = "PATH")]
     data: PathBuf,
+    /// Compare the subgraph of this signature in both, not the first one; `bantam inspect` lists them
+    #[arg(long, value_name = "KEY")]
+    signature: Option<String>,
     /// Use the first N samples
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
@@ -36,7 +39,12 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<(), Failure> {
     let reference = data::open_model(&args.reference)?;
     let model = data::open_model(&args.model)?;
-    let specs = data::specs(&args.reference, &data::model_inputs(&reference, 0))?;
+    let key = args.signature.as_deref();
+    let entries = (
+        data::entry(&args.reference, &reference, key)?,
+        data::entry(&args.model, &model, key)?,
+    );
+    let specs = data::specs(&args.reference, &data::model_inputs(&reference, entries.0))?;
     let samples = Samples::open(
         &args.data,
         &specs,
@@ -46,9 +54,9 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     .map_err(|error| error::samples(&error))?;
     output::describe(&samples);
     let bar = output::progress("compare");
-    let comparison = bantam_converter::compare(
-        &reference,
-        &model,
+    let comparison = bantam_converter::compare_entries(
+        (&reference, entries.0),
+        (&model, entries.1),
         &samples,
         args.numerics.into(),
         &output::steps(&bar),
@@ -72,8 +80,8 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         }
         Format::Text => output::print(&format!(
             "outputs\n{}\ntensors, worst first\n{}{}",
-            table(&comparison.outputs),
-            table(&comparison.tensors),
+            table(&comparison.outputs, entries.0),
+            table(&comparison.tensors, entries.0),
             advice(&comparison.tensors)
         )),
     }
@@ -93,6 +101,7 @@ pub fn report(error: &TensorError) -> Value {
         "operator": error.node,
         "range": ends(error.range),
         "sqnr_db": output::number(error.sqnr_db),
+        "subgraph": error.subgraph,
     })
 }
 
@@ -110,7 +119,11 @@ fn advice(errors: &[TensorError]) -> String {
     }
 }
 
-fn table(errors: &[TensorError]) -> String {
+fn table(errors: &[TensorError], entry: usize) -> String {
+    let name = |error: &TensorError| match error.subgraph {
+        number if number == entry => error.name.clone(),
+        number => format!("{} of subgraph {number}", error.name),
+    };
     let rows: Vec<[String; 7]> = errors
         .iter()
         .map(|e| {
@@ -121,7 +134,7 @@ fn table(errors: &[TensorError]) -> String {
                 format!("{:.3e}", e.mse),
                 format!("{:.4}", e.range.0),
                 format!("{:.4}", e.range.1),
-                e.name.clone(),
+                name(e),
             ]
         })
         .collect();

@@ -377,7 +377,6 @@ pub fn run(args: &Args) -> Result<(), Failure> {
             ReportKind::Html => {
                 let page = Page {
                     float: &model,
-                    entry: recipe.subgraph,
                     model: args.model.display().to_string(),
                     output: path.display().to_string(),
                     mode: recipe.mode.to_string(),

@@ -10,7 +10,7 @@ use bantam_delegate::Session;
 use bantam_model::Model;
 
 use crate::error::{self, Failure};
-use crate::evaluate::{self, Outputs};
+use crate::evaluate::{self, Predictions};
 use crate::{data, output};
 
 /// Quantize a small model that comes with bantam, and judge it; needs nothing
@@ -25,7 +25,7 @@ const LABELS: &[u8] = include_bytes!("../assets/digits_labels.npy");
 /// What `run` learns of one of the two models.
 struct Judged {
     bytes: usize,
-    outputs: Outputs,
+    outputs: Predictions,
     accuracy: f64,
     samples: usize,
 }
@@ -76,7 +76,7 @@ fn judge(
     let specs = data::specs(path, session.inputs())?;
     let samples = Samples::open(test, &specs, &Preprocess::default(), None)
         .map_err(|e| error::samples(&e))?;
-    let outputs = evaluate::predict(path, &mut session, &samples, 0..samples.len())?;
+    let outputs = evaluate::predict(path, &mut session, &samples)?;
     let accuracy = metric::top_k_accuracy(&outputs.values, labels, 1).map_err(|e| {
         error::LABELS.failure("the demo's labels do not fit", e.to_string(), "report it")
     })?;

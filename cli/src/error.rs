@@ -70,6 +70,11 @@ codes! {
     MODEL_CONVERT = "BNT-M006", 3, "the model cannot be converted as asked",
         "The model is sound but does not become what the mode asks for. With --mode int8,\n\
          operators without an integer form stay float.";
+    DETECTOR = "BNT-M007", 3, "the model's outputs are no boxes",
+        "--metric map takes the results of TFLite_Detection_PostProcess, wherever they are among\n\
+         the outputs. A model without that operator needs four outputs in this order: boxes\n\
+         [1, n, 4] of top, left, bottom and right as parts of the image, classes [1, n] from 0,\n\
+         scores [1, n], and the number of boxes [1].";
     DATA_FILE = "BNT-D001", 3, "the data cannot be read",
         "The file or folder is missing, truncated or not of the kind that its name says.\n\
          Data is a .npy, an .npz, a folder of images or of .npy files, a raw file, or a .txt\n\
@@ -82,7 +87,16 @@ codes! {
         "NaN and infinity are refused, and so are numbers that do not exist in the integer type of\n\
          an input without quantization.";
     LABELS = "BNT-D004", 3, "the labels do not fit the outputs",
-        "There must be one label a sample, of the kind that the metric compares with.";
+        "There must be one label a sample, of the kind that the metric compares with: an array\n\
+         (.npy, .npz), or a text file with a line a sample. A line is `name label`, in a .csv\n\
+         `name,label`; or a label alone, in the order of the samples. A label is a number, or the\n\
+         name of a class that --classes, the model's metadata or a folder has. Without --labels,\n\
+         samples in one folder for each class have the place of their folder as label, the folders\n\
+         sorted by name.";
+    ANNOTATIONS = "BNT-D005", 3, "the annotations cannot be used",
+        "--metric map takes annotations in COCO's JSON format: `images` of id, file_name, width\n\
+         and height, `annotations` of image_id, category_id and bbox (x, y, width, height in\n\
+         pixels), `categories` of id and name. Images are found in the data by their file_name.";
     DRIVER = "BNT-V001", 4, "the driver or device is not available",
         "This version runs models on the CPU path only: --driver cpu.";
     INTERNAL = "BNT-I001", 5, "internal error",
@@ -349,6 +363,11 @@ pub fn samples(error: &SampleError) -> Failure {
             "the data does not fit the model",
             chain(error),
             "look at the inputs with `bantam inspect`, or at `bantam explain BNT-D002`",
+        ),
+        MissingLabels { .. } => LABELS.failure(
+            "the labels do not fit the outputs",
+            chain(error),
+            "call the entry as the output is called, or `0`",
         ),
         NotFinite { .. } | Unrepresentable { .. } => DATA_VALUE.failure(
             "the data holds a value that the model cannot take",

@@ -1,21 +1,28 @@
 //! `bantam evaluate`: how right a model is on labelled samples.
 
+mod boxes;
+mod kept;
+mod metric;
+
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use bantam_converter::Shard;
-use bantam_converter::metric::{self, MetricError};
-use bantam_converter::samples::{self, ElementType, Samples, Tensor};
+use bantam_converter::detection::{Found, Outputs};
+use bantam_converter::metric::MetricError;
+use bantam_converter::samples::{Samples, Tensor};
 use bantam_delegate::Session;
-use clap::ValueEnum;
+use bantam_model::Model;
 use serde_json::json;
 
 use crate::args::{Format, PreprocessArgs, SessionArgs};
 use crate::error::{self, Failure};
-use crate::{data, output};
+use crate::{data, labels, output};
+use kept::{Rows, not_outputs};
+use metric::Metric;
 
-/// Judge a model's first output against labels
+/// Judge a model's first output against labels, or a detector's boxes against annotations
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The .tflite model
@@ -23,15 +30,32 @@ pub struct Args {
     /// The samples: .npy, .npz, a folder, a list or a raw file
     #[arg(long, value_name = "PATH", required_unless_present = "load_outputs")]
     data: Option<PathBuf>,
-    /// What the model should say, one label (or tensor) a sample
-    #[arg(short, long, value_name = "Y.npy")]
-    labels: PathBuf,
-    /// How outputs are compared with labels
-    #[arg(long, value_enum, default_value_t)]
+    /// What the model should say: .npy, .npz, .txt or .csv, one label (or tensor) a sample, or COCO's
+    /// .json for map [default: the folders of the samples]
+    #[arg(short, long, value_name = "FILE")]
+    labels: Option<PathBuf>,
+    /// The names of the model's classes, one a line; for map also the ids of categories
+    #[arg(long, value_name = "FILE.txt")]
+    classes: Option<PathBuf>,
+    /// How much more a label is than the model's class [default: 0; for map 1, or 0 if there is a
+    /// category 0]
+    #[arg(
+        long,
+        value_name = "N",
+        allow_negative_numbers = true,
+        conflicts_with = "classes"
+    )]
+    label_offset: Option<i64>,
+    /// How outputs are compared with labels: top-N, auc, iou, psnr, sqnr, mse, mae, max-abs, cosine, or
+    /// map for boxes
+    #[arg(long, default_value_t)]
     metric: Metric,
     /// The largest value of a signal, for psnr
     #[arg(long, value_name = "VALUE", default_value_t = 1.0)]
     peak: f32,
+    /// Judge the subgraph of this signature, not the first one; `bantam inspect` lists them
+    #[arg(long, value_name = "KEY")]
+    signature: Option<String>,
     /// Use the first N samples
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
@@ -41,8 +65,9 @@ pub struct Args {
     /// Keep the outputs, for --load-outputs
     #[arg(long, value_name = "FILE.npy")]
     save_outputs: Option<PathBuf>,
-    /// Run nothing, judge kept outputs: those of all parts, in the order of the parts
-    #[arg(long, value_name = "FILE.npy", num_args = 1.., conflicts_with_all = ["data", "shard", "save_outputs"])]
+    /// Run nothing, judge kept outputs: those of all parts, in the order of the parts. Labels that name
+    /// samples need --data as well
+    #[arg(long, value_name = "FILE.npy", num_args = 1.., conflicts_with_all = ["shard", "save_outputs"])]
     load_outputs: Vec<PathBuf>,
     /// What goes to standard output
     #[arg(long, value_enum, default_value_t)]
@@ -53,65 +78,187 @@ pub struct Args {
     preprocess: PreprocessArgs,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Default, ValueEnum)]
-enum Metric {
-    /// Share of samples whose label has the highest score
-    #[default]
-    #[value(name = "top-1")]
-    Top1,
-    /// Share of samples whose label is among the five highest scores
-    #[value(name = "top-5")]
-    Top5,
-    /// Area under the ROC curve, for labels 0 and 1
-    Auc,
-    /// Peak signal-to-noise ratio in dB
-    Psnr,
-    /// Intersection over union, of a mask or of classes
-    Iou,
-    /// Mean squared error
-    Mse,
+/// The model and the samples that it is judged on.
+struct Subject {
+    model: Model,
+    entry: usize,
+    samples: Samples,
+}
+
+/// What the outputs are judged by.
+enum Truth {
+    Labels(Tensor),
+    Boxes(boxes::Truth),
+}
+
+/// What the metric says.
+struct Score {
+    /// Nothing for a part of the samples that has no figure of its own.
+    value: Option<f64>,
+    /// For boxes, the precision at an overlap of a half.
+    at_50: Option<f64>,
 }
 
 pub fn run(args: &Args) -> Result<(), Failure> {
-    let labels = samples::read_npy(&args.labels).map_err(|error| error::samples(&error))?;
-    let judged = match &args.data {
-        Some(path) if args.load_outputs.is_empty() => run_samples(args, path)?,
+    if args.metric == Metric::Map {
+        boxes::check_resize(args.preprocess.preprocess().resize)?;
+    }
+    let subject = args.subject()?;
+    let truth = args.truth(subject.as_ref())?;
+    let judged = match &subject {
+        Some(subject) if args.load_outputs.is_empty() => run_samples(args, subject, &truth)?,
         _ => load_outputs(args)?,
     };
     if let Some(path) = &args.save_outputs {
-        save_outputs(path, &judged)?;
+        judged.rows.save(path)?;
     }
+    let score = match (&truth, &judged.rows) {
+        (Truth::Boxes(truth), Rows::Boxes(found)) => judge_boxes(args, truth, found, &judged)?,
+        (Truth::Labels(labels), Rows::Values(rows)) => {
+            let values: Vec<f32> = rows.iter().flatten().copied().collect();
+            Score {
+                value: judge_values(args, &judged, &values, labels)?,
+                at_50: None,
+            }
+        }
+        _ => {
+            return Err(not_outputs(
+                &args.model,
+                "they are not what this metric judges",
+            ));
+        }
+    };
+    report(args, &judged, &score)
+}
+
+fn report(args: &Args, judged: &Judged, score: &Score) -> Result<(), Failure> {
     let samples = judged.range.len();
-    let value = score(args, &judged, labels)?;
-    let name = args
-        .metric
-        .to_possible_value()
-        .map_or_else(String::new, |v| v.get_name().to_owned());
+    let name = args.metric.to_string();
     let us = judged
         .time
         .map(|time| time.as_secs_f64() * 1e6 / samples as f64);
     match args.format {
-        Format::Json => output::print_json(
-            "evaluate",
-            json!({
+        Format::Json => {
+            let mut object = json!({
                 "data": judged.data,
                 "metric": name,
                 "model": args.model.display().to_string(),
                 "samples": samples,
                 "us_per_sample": us,
-                "value": output::number(value),
-            }),
-        ),
-        Format::Text => {
-            let time = us.map_or_else(String::new, |us| format!(", {us:.1} us a sample"));
-            output::print(&format!("{name} {value:.4} on {samples} samples{time}\n"))
+                "value": score.value.map(output::number),
+            });
+            if args.metric == Metric::Map {
+                object["at_50"] = json!(score.at_50.map(output::number));
+            }
+            output::print_json("evaluate", object)
         }
+        Format::Text => {
+            let figure = score.value.map_or_else(|| "-".to_owned(), metric::figure);
+            let at_50 = score.at_50.map_or_else(String::new, |value| {
+                format!(" (at 0.5: {})", metric::figure(value))
+            });
+            let count = labels::counted(samples, "sample", "samples");
+            let time = us.map_or_else(String::new, |us| format!(", {us:.1} us a sample"));
+            output::print(&format!("{name} {figure}{at_50} on {count}{time}\n"))
+        }
+    }
+}
+
+impl Args {
+    fn subject(&self) -> Result<Option<Subject>, Failure> {
+        let Some(path) = &self.data else {
+            return Ok(None);
+        };
+        let model = data::open_model(&self.model)?;
+        let entry = data::entry(&self.model, &model, self.signature.as_deref())?;
+        let specs = data::specs(&self.model, &data::model_inputs(&model, entry))?;
+        let preprocess = self.preprocess.preprocess();
+        // Of images, those that are annotated are counted.
+        let limit = self.limit.filter(|_| self.metric != Metric::Map);
+        let samples = Samples::open(path, &specs, &preprocess, limit)
+            .map_err(|error| error::samples(&error))?;
+        output::describe(&samples);
+        Ok(Some(Subject {
+            model,
+            entry,
+            samples,
+        }))
+    }
+
+    fn truth(&self, subject: Option<&Subject>) -> Result<Truth, Failure> {
+        let classes = self.classes.as_deref().map(labels::classes).transpose()?;
+        if self.metric == Metric::Map {
+            let (Some(path), Some(subject)) = (&self.labels, subject) else {
+                return Err(error::USAGE.failure(
+                    "--metric map needs --labels and --data",
+                    "the boxes that are there come from annotations, the images from a folder",
+                    "give both, `--labels annotations.json --data photos/`",
+                ));
+            };
+            let truth = boxes::Truth::read(
+                path,
+                &subject.samples,
+                self.limit,
+                self.label_offset,
+                classes.as_deref(),
+            )?;
+            truth.describe();
+            return Ok(Truth::Boxes(truth));
+        }
+        let output = subject.and_then(|s| {
+            let subgraph = s.model.subgraphs.get(s.entry)?;
+            let output = *subgraph.outputs.first()?;
+            Some(subgraph[output].name.as_str())
+        });
+        let labels = labels::Given {
+            path: self.labels.as_deref(),
+            model: &self.model,
+            classes: classes.as_deref(),
+            samples: subject.map(|s| &s.samples),
+            flag: "--labels",
+            output: output.unwrap_or_default(),
+        };
+        let labels = labels.read()?;
+        if let Some(subject) = subject {
+            self.check_count(&labels, subject.samples.len())?;
+        }
+        Ok(Truth::Labels(labels))
+    }
+
+    fn unfit(&self, why: String) -> Failure {
+        let labels = self.labels.as_ref().or(self.data.as_ref());
+        let labels = labels.unwrap_or(&self.model);
+        error::LABELS.failure(
+            format!("the labels of {} do not fit the outputs", labels.display()),
+            why,
+            "give one label a sample, and the --metric that fits them",
+        )
+    }
+
+    fn check_count(&self, labels: &Tensor, samples: usize) -> Result<(), Failure> {
+        let count = labels.shape.first().copied().unwrap_or(0);
+        if count < samples || (count > samples && self.limit.is_none()) {
+            return Err(self.unfit(format!("{count} labels for {samples} samples")));
+        }
+        Ok(())
+    }
+
+    /// That there is nothing to measure: a warning for one of many parts, else a failure.
+    fn no_figure(&self, why: String) -> Result<(), Failure> {
+        if self.shard == Shard::default() {
+            return Err(self.unfit(why));
+        }
+        let part = self.shard;
+        output::warn(&format!(
+            "warning: part {part} has no figure of its own: {why}"
+        ));
+        Ok(())
     }
 }
 
 /// Outputs and where they come from.
 struct Judged {
-    values: Vec<f32>,
+    rows: Rows,
     /// The samples that they are of.
     range: Range<usize>,
     /// How many samples there are in all.
@@ -121,54 +268,11 @@ struct Judged {
     time: Option<Duration>,
 }
 
-fn run_samples(args: &Args, path: &std::path::Path) -> Result<Judged, Failure> {
-    let model = data::open_model(&args.model)?;
-    let mut session = Session::new(&model, &args.session.options())
-        .map_err(|error| error::session(&args.model, &error))?;
-    let specs = data::specs(&args.model, session.inputs())?;
-    let preprocess = args.preprocess.preprocess();
-    let samples = Samples::open(path, &specs, &preprocess, args.limit)
-        .map_err(|error| error::samples(&error))?;
-    output::describe(&samples);
-    let range = args.shard.range(samples.len());
-    if range.is_empty() {
-        return Err(error::USAGE.failure(
-            format!("part {} has no samples", args.shard),
-            format!("there are {} in all", samples.len()),
-            "make fewer parts",
-        ));
-    }
-    let outputs = predict(&args.model, &mut session, &samples, range.clone())?;
-    output::warn(&session.placement().to_string());
-    Ok(Judged {
-        values: outputs.values,
-        range,
-        all: samples.len(),
-        data: Some(samples.describe()),
-        time: Some(outputs.time),
-    })
-}
-
 fn load_outputs(args: &Args) -> Result<Judged, Failure> {
-    let mut values = Vec::new();
-    let mut samples = 0;
-    for path in &args.load_outputs {
-        let part = samples::read_npy(path).map_err(|error| error::samples(&error))?;
-        let (ElementType::F32, &[count, _]) = (part.dtype, &part.shape[..]) else {
-            return Err(error::DATA_SHAPE.failure(
-                format!("{} does not hold outputs", path.display()),
-                format!(
-                    "it is an array of {} with shape {:?}",
-                    part.dtype, part.shape
-                ),
-                "take files that --save-outputs wrote",
-            ));
-        };
-        values.extend(part.to_f32());
-        samples += count;
-    }
+    let rows = Rows::load(&args.load_outputs, args.metric == Metric::Map)?;
+    let samples = rows.len();
     Ok(Judged {
-        values,
+        rows,
         range: 0..samples,
         all: samples,
         data: None,
@@ -176,30 +280,85 @@ fn load_outputs(args: &Args) -> Result<Judged, Failure> {
     })
 }
 
-fn save_outputs(path: &std::path::Path, judged: &Judged) -> Result<(), Failure> {
-    let samples = judged.range.len();
-    let shape = [samples, judged.values.len() / samples.max(1)];
-    let bytes: Vec<u8> = judged.values.iter().flat_map(|v| v.to_ne_bytes()).collect();
-    samples::write_npy(path, &shape, ElementType::F32, &bytes)
-        .map_err(|error| error::samples(&error))
+fn run_samples(args: &Args, subject: &Subject, truth: &Truth) -> Result<Judged, Failure> {
+    let samples = &subject.samples;
+    let mut options = args.session.options();
+    options.subgraph = subject.entry;
+    let mut session = Session::new(&subject.model, &options)
+        .map_err(|error| error::session(&args.model, &error))?;
+    let places: Vec<usize> = match truth {
+        Truth::Boxes(truth) => truth.places.clone(),
+        Truth::Labels(_) => (0..samples.len()).collect(),
+    };
+    let range = args.shard.range(places.len());
+    if places.is_empty() {
+        return Err(error::USAGE.failure(
+            "there are no samples",
+            "--limit leaves none",
+            "give a limit above 0",
+        ));
+    }
+    if range.is_empty() {
+        return Err(error::USAGE.failure(
+            format!("part {} has no samples", args.shard),
+            format!("there are {} in all", places.len()),
+            "make fewer parts",
+        ));
+    }
+    let path = &args.model;
+    let part = &places[range.clone()];
+    let (rows, time) = match truth {
+        Truth::Boxes(_) => {
+            let outputs = Outputs::find(&subject.model, subject.entry)
+                .map_err(|error| boxes::detector(path, &error))?;
+            let read = |session: &Session| boxes::found(path, session, outputs);
+            let (found, time) = run_each(path, &mut session, samples, part, read)?;
+            (Rows::Boxes(found), time)
+        }
+        Truth::Labels(labels) => {
+            let read = |session: &Session| first_output(path, session);
+            // A long run shall not end with labels that never fitted.
+            let (first, _) = run_each(path, &mut session, samples, &part[..1], read)?;
+            check_labels(args, labels, range.clone(), first[0].len())?;
+            let (values, time) = run_each(path, &mut session, samples, part, read)?;
+            (Rows::Values(values), time)
+        }
+    };
+    output::warn(&session.placement().to_string());
+    Ok(Judged {
+        rows,
+        range,
+        all: places.len(),
+        data: Some(samples.describe()),
+        time: Some(time),
+    })
 }
 
 /// What a session made of samples.
-pub struct Outputs {
+pub struct Predictions {
     /// The real values of the first output, sample by sample.
     pub values: Vec<f32>,
     /// How long the runs took, and nothing else.
     pub time: Duration,
 }
 
-/// Runs `session` on those of `samples` in `range`.
+/// Runs `session` on all of `samples`.
 pub fn predict(
-    path: &std::path::Path,
+    path: &Path,
     session: &mut Session,
     samples: &Samples,
-    range: Range<usize>,
-) -> Result<Outputs, Failure> {
-    let Some(info) = session.outputs().first().cloned() else {
+) -> Result<Predictions, Failure> {
+    let all: Vec<usize> = (0..samples.len()).collect();
+    let read = |session: &Session| first_output(path, session);
+    let (rows, time) = run_each(path, session, samples, &all, read)?;
+    Ok(Predictions {
+        values: rows.concat(),
+        time,
+    })
+}
+
+fn first_output(path: &Path, session: &Session) -> Result<Vec<f32>, Failure> {
+    let Some(info) = session.outputs().first() else {
         return Err(error::MODEL_CORRUPT.failure(
             format!("{} cannot be judged", path.display()),
             "it has no outputs",
@@ -207,14 +366,23 @@ pub fn predict(
         ));
     };
     let dtype = data::numpy_type(path, &info.name, info.dtype)?;
-    let mut outputs = Outputs {
-        values: Vec::new(),
-        time: Duration::ZERO,
-    };
+    Ok(data::reals(info, dtype, session.output(0)))
+}
+
+/// Runs `session` on those of `samples` at `places` and takes what `read` finds in its outputs.
+fn run_each<T>(
+    path: &Path,
+    session: &mut Session,
+    samples: &Samples,
+    places: &[usize],
+    read: impl Fn(&Session) -> Result<T, Failure>,
+) -> Result<(Vec<T>, Duration), Failure> {
+    let mut rows = Vec::new();
+    let mut time = Duration::ZERO;
     let bar = output::progress("run");
-    bar.set_length(range.len() as u64);
-    for index in range {
-        let tensors = samples.get(index).map_err(|error| error::samples(&error))?;
+    bar.set_length(places.len() as u64);
+    for &place in places {
+        let tensors = samples.get(place).map_err(|error| error::samples(&error))?;
         for (input, tensor) in tensors.iter().enumerate() {
             session
                 .set_input(input, tensor)
@@ -222,64 +390,108 @@ pub fn predict(
         }
         session.reset_variables();
         let start = Instant::now();
-        session.reset_variables();
         session.run().map_err(|error| error::run(path, &error))?;
-        outputs.time += start.elapsed();
-        outputs
-            .values
-            .extend(data::reals(&info, dtype, session.output(0)));
+        time += start.elapsed();
+        rows.push(read(session)?);
         bar.inc(1);
     }
     bar.finish_and_clear();
-    Ok(outputs)
+    Ok((rows, time))
 }
 
-fn score(args: &Args, judged: &Judged, mut labels: Tensor) -> Result<f64, Failure> {
-    let unfit = |why: String| {
-        error::LABELS.failure(
+fn judge_boxes(
+    args: &Args,
+    truth: &boxes::Truth,
+    found: &[Vec<Found>],
+    judged: &Judged,
+) -> Result<Score, Failure> {
+    if judged.all != truth.places.len() {
+        return Err(not_outputs(
+            args.load_outputs.first().unwrap_or(&args.model),
             format!(
-                "the labels of {} do not fit the outputs",
-                args.labels.display()
+                "there are outputs of {} samples for {} images",
+                judged.all,
+                truth.places.len()
             ),
-            why,
-            "give one label a sample, and the --metric that fits them",
-        )
-    };
-    let samples = judged.range.len();
+        ));
+    }
+    let precision = truth.judge(found, judged.range.clone());
+    if precision.is_none() {
+        args.no_figure("there is no box on the images".to_owned())?;
+    }
+    Ok(Score {
+        value: precision.map(|p| p.mean),
+        at_50: precision.map(|p| p.at_50),
+    })
+}
+
+/// The labels of the samples in `range`.
+fn part_of(labels: &Tensor, range: Range<usize>) -> Tensor {
     let count = labels.shape.first().copied().unwrap_or(0);
-    if count < judged.all || (count > judged.all && args.limit.is_none()) {
-        return Err(unfit(format!("{count} labels for {} samples", judged.all)));
+    let size = labels.bytes.len() / count.max(1);
+    let bytes = labels.bytes.get(size * range.start..size * range.end);
+    Tensor {
+        shape: [&[range.len()], labels.shape.get(1..).unwrap_or_default()].concat(),
+        dtype: labels.dtype,
+        bytes: bytes.unwrap_or_default().to_vec(),
     }
-    let label = labels.bytes.len() / count.max(1);
-    labels.bytes.truncate(label * judged.range.end);
-    labels.bytes.drain(..label * judged.range.start);
-    let values = &judged.values;
-    let classes = || {
-        labels
-            .to_i64()
-            .ok_or_else(|| unfit("a label is not a whole number".to_owned()))
+}
+
+/// Whether each label alone is one for an output of `size` values.
+fn check_labels(
+    args: &Args,
+    labels: &Tensor,
+    range: Range<usize>,
+    size: usize,
+) -> Result<(), Failure> {
+    let values = vec![0.0; size];
+    for first in range {
+        let subject = metric::Judged {
+            values: &values,
+            samples: 1,
+            first,
+            labels: &part_of(labels, first..first + 1),
+            offset: args.label_offset.unwrap_or(0),
+            peak: args.peak,
+        };
+        match args.metric.measure(&subject) {
+            Ok(_) | Err(metric::Unfit::Metric(MetricError::OneClass { .. })) => {}
+            Err(error) => return Err(args.unfit(error.to_string())),
+        }
+    }
+    Ok(())
+}
+
+fn judge_values(
+    args: &Args,
+    judged: &Judged,
+    values: &[f32],
+    labels: &Tensor,
+) -> Result<Option<f64>, Failure> {
+    args.check_count(labels, judged.all)?;
+    let samples = judged.range.len();
+    let columns = values.len() / samples.max(1);
+    if let Metric::Top(k) = args.metric
+        && columns <= k
+    {
+        output::warn(&format!(
+            "warning: {} of {columns} classes is right for every label",
+            args.metric
+        ));
+    }
+    let subject = metric::Judged {
+        values,
+        samples,
+        first: judged.range.start,
+        labels: &part_of(labels, judged.range.clone()),
+        offset: args.label_offset.unwrap_or(0),
+        peak: args.peak,
     };
-    let metric_error = |error: MetricError| unfit(error.to_string());
-    match args.metric {
-        Metric::Top1 => metric::top_k_accuracy(values, &classes()?, 1),
-        Metric::Top5 => metric::top_k_accuracy(values, &classes()?, 5),
-        Metric::Auc => {
-            // The score of a classifier with two outputs is that of class 1.
-            let columns = (values.len() / samples).max(1);
-            if columns > 2 {
-                return Err(unfit(format!(
-                    "{columns} scores a sample, auc takes 1 or 2"
-                )));
-            }
-            let scores: Vec<f32> = values.chunks(columns).map(|row| row[columns - 1]).collect();
-            metric::auc(&scores, &classes()?)
+    match args.metric.measure(&subject) {
+        Ok(value) => Ok(Some(value)),
+        Err(metric::Unfit::Metric(error @ MetricError::OneClass { .. })) => {
+            args.no_figure(error.to_string()).map(|()| None)
         }
-        Metric::Psnr => metric::psnr_db(&labels.to_f32(), values, samples, args.peak),
-        Metric::Iou if labels.to_f32().len() == values.len() => {
-            metric::iou_mask(&labels.to_f32(), values)
-        }
-        Metric::Iou => metric::iou_classes(values, &classes()?),
-        Metric::Mse => metric::mse(&labels.to_f32(), values),
+        Err(error) => Err(args.unfit(error.to_string())),
     }
-    .map_err(metric_error)
 }

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::args::PreprocessArgs;
 use crate::error::{self, Failure};
-use crate::{data, evaluate, output};
+use crate::{data, evaluate, labels, output};
 
 /// How many samples measure what each operator costs.
 const PROBES: usize = 8;
@@ -28,13 +28,13 @@ pub struct GateArgs {
     #[arg(long, value_name = "DB")]
     min_sqnr: Option<f64>,
     /// The least share of samples whose label has the highest score, 0 to 1
-    #[arg(long, value_name = "SHARE", requires_all = ["eval_data", "eval_labels"])]
+    #[arg(long, value_name = "SHARE", requires = "eval_data")]
     min_accuracy: Option<f64>,
     /// Samples to judge with [default: those of --calib]
     #[arg(long, value_name = "PATH")]
     eval_data: Option<PathBuf>,
-    /// Their labels
-    #[arg(long, value_name = "Y.npy")]
+    /// Their labels: .npy, .npz, .txt or .csv [default: the folders of the samples]
+    #[arg(long, value_name = "FILE")]
     eval_labels: Option<PathBuf>,
     /// What --recipe auto makes of operators that must be more exact
     #[arg(long, value_enum, default_value_t)]
@@ -157,7 +157,23 @@ impl<'a> Gate<'a> {
         (float, entry): (&'a Model, usize),
         samples: &'a Samples,
     ) -> Result<Self, Failure> {
-        let labels = args.eval_labels.as_deref().map(samples::read_npy);
+        let labels = match (args.min_accuracy, &args.eval_data) {
+            (Some(_), Some(data)) => {
+                let specs = data::specs(path, &data::model_inputs(float, entry))?;
+                let samples = Samples::open(data, &specs, &preprocess.preprocess(), None)
+                    .map_err(|error| error::samples(&error))?;
+                let labels = labels::Given {
+                    path: args.eval_labels.as_deref(),
+                    model: path,
+                    classes: None,
+                    samples: Some(&samples),
+                    flag: "--eval-labels",
+                    output: "",
+                };
+                Some(labels.read()?)
+            }
+            _ => None,
+        };
         Ok(Self {
             args,
             preprocess,
@@ -165,7 +181,7 @@ impl<'a> Gate<'a> {
             float,
             entry,
             samples,
-            labels: labels.transpose().map_err(|error| error::samples(&error))?,
+            labels,
         })
     }
 
@@ -210,7 +226,7 @@ impl<'a> Gate<'a> {
         let path = self.args.eval_data.as_deref().unwrap_or(self.path);
         let samples = Samples::open(path, &specs, &self.preprocess.preprocess(), None)
             .map_err(|error| error::samples(&error))?;
-        let outputs = evaluate::predict(self.path, &mut session, &samples, 0..samples.len())?;
+        let outputs = evaluate::predict(self.path, &mut session, &samples)?;
         let unfit = |why: String| {
             error::LABELS.failure(
                 "the labels do not fit the outputs",

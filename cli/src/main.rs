@@ -11,6 +11,7 @@ mod evaluate;
 mod explain;
 mod gate;
 mod inspect;
+mod labels;
 mod output;
 mod report;
 mod run;

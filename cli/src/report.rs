@@ -24,8 +24,6 @@ const WORST: usize = 9;
 pub struct Page<'a> {
     /// The float model.
     pub float: &'a Model,
-    /// The subgraph that is entered.
-    pub entry: usize,
     /// The float model's file.
     pub model: String,
     /// The converted model's file.
@@ -172,10 +170,11 @@ impl Page<'_> {
         )?;
         drawing(w, subgraph, &|row| self.class(number, subgraph, row))?;
         w.push_str("<table>");
-        let verification = self.verification.filter(|_| number == self.entry);
-        let errors = verification.map_or(&[][..], |v| &v.comparison.tensors);
+        let errors = self.verification.map_or(&[][..], |v| &v.comparison.tensors);
         for (row, node) in subgraph.nodes.iter().enumerate() {
-            let error = errors.iter().find(|e| e.node == Some(row));
+            let error = errors
+                .iter()
+                .find(|e| (e.subgraph, e.node) == (number, Some(row)));
             self.row(w, subgraph, (number, row), node, error)?;
         }
         w.push_str("</table></div></section>\n");

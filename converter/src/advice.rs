@@ -111,6 +111,7 @@ mod tests {
     fn error(histogram: Vec<u64>, clipped: f64, loss_db: Option<f64>) -> TensorError {
         TensorError {
             name: "t".into(),
+            subgraph: 0,
             node: None,
             sqnr_db: 20.0,
             cosine: 1.0,

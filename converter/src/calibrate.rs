@@ -227,6 +227,7 @@ impl Statistics {
     /// Those of no samples, for what needs none.
     pub fn none(model: &Model) -> Self {
         let nothing = |s: &Subgraph| vec![Observation::NOTHING; s.tensors.len()];
+        let model = with_intermediates(model);
         Self {
             samples: 0,
             subgraphs: model.subgraphs.iter().map(nothing).collect(),

@@ -8,7 +8,7 @@ use bantam_model::ops::{Results, Value};
 use bantam_model::{DType, Model, Numerics, Op, Subgraph, TensorId};
 
 use crate::advice::Advice;
-use crate::calibrate::Source;
+use crate::calibrate::{Source, reachable};
 use crate::error::ConvertError;
 
 /// Into how many equal parts [`TensorError::histogram`] splits what a tensor can hold.
@@ -19,7 +19,9 @@ pub const BINS: usize = 64;
 pub struct TensorError {
     /// The tensor's name.
     pub name: String,
-    /// The operator of the first model that computes it, by its place; `None` for an input.
+    /// Its subgraph in the first model.
+    pub subgraph: usize,
+    /// The operator of the first model that computes it, by its place there; `None` for an input.
     pub node: Option<usize>,
     /// Signal to noise, the mean over samples; 120 where there is no noise.
     pub sqnr_db: f64,
@@ -62,8 +64,9 @@ pub struct Comparison {
 }
 
 /// Runs both models on all of `samples` and compares the real values of their outputs, and of all
-/// tensors of the same name and size. `samples` are for the inputs of `a`; those of `b` get the
-/// same real values in their own type.
+/// tensors of the same name and size, those of subgraphs that operators run among them: there each
+/// run of the subgraph counts as a sample does elsewhere. `samples` are for the inputs of `a`; those
+/// of `b` get the same real values in their own type.
 pub fn compare(
     a: &Model,
     b: &Model,
@@ -71,7 +74,7 @@ pub fn compare(
     numerics: Numerics,
     progress: &dyn Fn(usize, usize),
 ) -> Result<Comparison, ConvertError> {
-    compare_subgraph(a, b, 0, samples, numerics, progress)
+    compare_entries((a, 0), (b, 0), samples, numerics, progress)
 }
 
 /// The same for the subgraph `entry` of both, which runs instead of the first one.
@@ -83,17 +86,93 @@ pub fn compare_subgraph(
     numerics: Numerics,
     progress: &dyn Fn(usize, usize),
 ) -> Result<Comparison, ConvertError> {
-    let options = Options {
-        numerics,
-        subgraph: entry,
-        keep_all: true,
-        ..Options::default()
+    compare_entries((a, entry), (b, entry), samples, numerics, progress)
+}
+
+/// The same for a subgraph of each, such as those of one signature.
+pub fn compare_entries(
+    a: (&Model, usize),
+    b: (&Model, usize),
+    samples: &(impl Source + ?Sized),
+    numerics: Numerics,
+    progress: &dyn Fn(usize, usize),
+) -> Result<Comparison, ConvertError> {
+    let plan = |(model, subgraph): (&Model, usize)| {
+        let options = Options {
+            numerics,
+            subgraph,
+            keep_all: true,
+            ..Options::default()
+        };
+        Plan::new(model, &options).map(Arc::new)
     };
-    let mut a = Side::new(a, &options)?;
-    let mut b = Side::new(b, &options)?;
+    let plans = (plan(a)?, plan(b)?);
+    let mut runners = (
+        Runner::new(Arc::clone(&plans.0))?,
+        Runner::new(Arc::clone(&plans.1))?,
+    );
     if samples.is_empty() {
         return Err(ConvertError::NoSamples);
     }
+    let graphs = Graph::both((a.0, &plans.0), (b.0, &plans.1));
+    let (output_pairs, tensor_pairs) = pairs(&graphs)?;
+    let outputs = output_pairs.len();
+    let pairs = [output_pairs, tensor_pairs].concat();
+    let mut sums: Vec<Sums> = pairs
+        .iter()
+        .map(|pair| Sums::new(graphs[pair.graph].1.quantized(pair.tensors.1)))
+        .collect();
+    let mut bodies = Bodies::new(&pairs, &graphs);
+    for index in 0..samples.len() {
+        let sample = samples
+            .get(index)
+            .map_err(|source| ConvertError::Sample { index, source })?;
+        for (input, bytes) in sample.iter().enumerate() {
+            runners.0.set_input(input, bytes)?;
+            let from = plans.0.value(plans.0.inputs()[input]);
+            let to = plans.1.value(plans.1.inputs()[input]);
+            runners.1.set_input(input, &translate(bytes, from, to)?)?;
+        }
+        runners.0.reset_variables();
+        runners.1.reset_variables();
+        bodies.run(&mut runners, &pairs, &mut sums)?;
+        for (pair, sums) in pairs.iter().zip(&mut sums) {
+            if pair.graph == ENTRY {
+                let (left, right) = pair.tensors;
+                sums.add(
+                    &real(&pair.values.0, runners.0.tensor(left)),
+                    &real(&pair.values.1, runners.1.tensor(right)),
+                );
+            }
+        }
+        progress(index + 1, samples.len());
+    }
+    let mut errors = errors(&pairs, &sums, &graphs);
+    let mut tensors = errors.split_off(outputs);
+    tensors.retain(|(runs, _)| *runs > 0);
+    tensors.sort_by(|(_, x), (_, y)| x.sqnr_db.total_cmp(&y.sqnr_db));
+    let alone = |errors: Vec<(u64, TensorError)>| errors.into_iter().map(|(_, e)| e).collect();
+    Ok(Comparison {
+        outputs: alone(errors),
+        tensors: alone(tensors),
+    })
+}
+
+/// The place of the entered subgraphs among those that are compared.
+const ENTRY: usize = 0;
+
+/// A tensor of each model that are compared.
+#[derive(Debug, Clone)]
+struct Pair {
+    /// The place of their subgraphs among those that are compared.
+    graph: usize,
+    tensors: (TensorId, TensorId),
+    values: (Value, Value),
+}
+
+/// The outputs, and the computed tensors that both models have.
+fn pairs(graphs: &[(Graph<'_>, Graph<'_>)]) -> Result<(Vec<Pair>, Vec<Pair>), ConvertError> {
+    let (a, b) = &graphs[ENTRY];
     let (inputs, outputs) = (a.plan.inputs().len(), a.plan.outputs().len());
     if inputs != b.plan.inputs().len() || outputs != b.plan.outputs().len() {
         return Err(ConvertError::Mismatch(format!(
@@ -102,115 +181,194 @@ pub fn compare_subgraph(
             b.plan.outputs().len()
         )));
     }
-    let output_pairs: Vec<(TensorId, TensorId)> = a
-        .plan
-        .outputs()
-        .iter()
-        .copied()
-        .zip(b.plan.outputs().iter().copied())
-        .collect();
-    let mut pairs = output_pairs.clone();
-    pairs.extend(common(&a, &b));
-    for &(left, right) in &pairs {
-        let (x, y) = (a.plan.value(left).len(), b.plan.value(right).len());
+    let pair = |graph: usize, tensors: (TensorId, TensorId)| {
+        let (a, b) = &graphs[graph];
+        let values = (a.plan.value(tensors.0), b.plan.value(tensors.1));
+        Pair {
+            graph,
+            tensors,
+            values: (values.0.clone(), values.1.clone()),
+        }
+    };
+    let both = a.plan.outputs().iter().zip(b.plan.outputs());
+    let output_pairs: Vec<Pair> = both.map(|(&x, &y)| pair(ENTRY, (x, y))).collect();
+    for Pair {
+        tensors, values, ..
+    } in &output_pairs
+    {
+        let (x, y) = (values.0.len(), values.1.len());
         if x != y {
-            let name = &a.names[left.index()];
+            let name = &a.subgraph[tensors.0].name;
             return Err(ConvertError::Mismatch(format!(
                 "output {name:?} has {x} and {y} elements"
             )));
         }
     }
-    let mut sums: Vec<Sums> = pairs
-        .iter()
-        .map(|&(_, right)| Sums::new(b.quantized(right)))
+    let common = graphs.iter().enumerate().flat_map(|(graph, (a, b))| {
+        let tensors = common(a, b).into_iter();
+        tensors.map(move |tensors| (graph, tensors))
+    });
+    let tensor_pairs = common.map(|(graph, tensors)| pair(graph, tensors));
+    Ok((output_pairs, tensor_pairs.collect()))
+}
+
+/// What was measured of each pair, and in how many runs of its subgraph.
+fn errors(
+    pairs: &[Pair],
+    sums: &[Sums],
+    graphs: &[(Graph<'_>, Graph<'_>)],
+) -> Vec<(u64, TensorError)> {
+    let error = |(pair, sums): (&Pair, &Sums)| {
+        let (graph, _) = &graphs[pair.graph];
+        let node = graph.producers[pair.tensors.0.index()];
+        let nodes = &graph.subgraph.nodes;
+        let error = TensorError {
+            name: graph.subgraph[pair.tensors.0].name.clone(),
+            subgraph: graph.plan.subgraph(),
+            node,
+            is_fixed: node.is_some_and(|node| has_fixed(&nodes[node].op)),
+            ..sums.error()
+        };
+        (sums.runs, error)
+    };
+    let mut errors: Vec<(u64, TensorError)> = pairs.iter().zip(sums).map(error).collect();
+    let measured = pairs.iter().zip(&errors).filter(|(_, (runs, _))| *runs > 0);
+    let db: HashMap<(usize, TensorId), f64> = measured
+        .map(|(pair, (_, error))| ((pair.graph, pair.tensors.0), error.sqnr_db))
         .collect();
-    for index in 0..samples.len() {
-        let sample = samples
-            .get(index)
-            .map_err(|source| ConvertError::Sample { index, source })?;
-        for (input, bytes) in sample.iter().enumerate() {
-            a.runner.set_input(input, bytes)?;
-            let from = a.plan.value(a.plan.inputs()[input]).clone();
-            let to = b.plan.value(b.plan.inputs()[input]).clone();
-            b.runner.set_input(input, &translate(bytes, &from, &to)?)?;
-        }
-        a.runner.reset_variables();
-        b.runner.reset_variables();
-        a.runner.run()?;
-        b.runner.run()?;
-        for (&(left, right), sums) in pairs.iter().zip(&mut sums) {
-            sums.add(&a.real(left), &b.real(right));
-        }
-        progress(index + 1, samples.len());
-    }
-    let mut errors: Vec<TensorError> = pairs
-        .iter()
-        .zip(&sums)
-        .map(|(&(left, _), sums)| TensorError {
-            name: a.names[left.index()].clone(),
-            node: a.producers[left.index()],
-            is_fixed: a.producers[left.index()].is_some_and(|node| a.fixed[node]),
-            ..sums.error(samples.len())
-        })
-        .collect();
-    let db: HashMap<TensorId, f64> = pairs
-        .iter()
-        .zip(&errors)
-        .map(|(&(left, _), error)| (left, error.sqnr_db))
-        .collect();
-    for error in &mut errors {
-        let operands = error.node.map_or(&[][..], |node| &a.operands[node]);
-        let worst = operands.iter().flatten().filter_map(|id| db.get(id));
+    for (pair, (_, error)) in pairs.iter().zip(&mut errors) {
+        let nodes = &graphs[pair.graph].0.subgraph.nodes;
+        let operands = error.node.map_or(&[][..], |node| &nodes[node].inputs);
+        let operands = operands.iter().flatten();
+        let worst = operands.filter_map(|&id| db.get(&(pair.graph, id)));
         error.loss_db = worst
             .copied()
             .reduce(f64::min)
             .map(|worst| worst - error.sqnr_db);
     }
-    let mut tensors = errors.split_off(output_pairs.len());
-    tensors.sort_by(|x, y| x.sqnr_db.total_cmp(&y.sqnr_db));
-    Ok(Comparison {
-        outputs: errors,
-        tensors,
-    })
+    errors
 }
 
-/// One of the two models.
-struct Side {
-    plan: Arc<Plan>,
-    runner: Runner,
-    names: Vec<String>,
-    /// The tensors that operators compute.
-    computed: Vec<TensorId>,
+/// Compares tensors of subgraphs that operators run, where a tensor has one value in each round of a loop.
+struct Bodies {
+    /// The pairs of each tensor, by its subgraph.
+    left: HashMap<(usize, TensorId), Vec<usize>>,
+    right: HashMap<(usize, TensorId), Vec<usize>>,
+    /// For each pair, what the first model computed in the runs of the subgraph for one sample.
+    trace: Vec<Vec<Vec<u8>>>,
+}
+
+/// How many bytes of one sample's trace are kept; runs of subgraphs beyond that are not compared.
+const TRACE: usize = 256 << 20;
+
+impl Bodies {
+    fn new(pairs: &[Pair], graphs: &[(Graph<'_>, Graph<'_>)]) -> Self {
+        let mut bodies = Self {
+            left: HashMap::new(),
+            right: HashMap::new(),
+            trace: vec![Vec::new(); pairs.len()],
+        };
+        for (index, pair) in pairs.iter().enumerate().filter(|(_, p)| p.graph != ENTRY) {
+            let (a, b) = &graphs[pair.graph];
+            let left = (a.plan.subgraph(), pair.tensors.0);
+            let right = (b.plan.subgraph(), pair.tensors.1);
+            bodies.left.entry(left).or_default().push(index);
+            bodies.right.entry(right).or_default().push(index);
+        }
+        bodies
+    }
+
+    /// Runs both models and adds what they compute in bodies.
+    fn run(
+        &mut self,
+        runners: &mut (Runner, Runner),
+        pairs: &[Pair],
+        sums: &mut [Sums],
+    ) -> Result<(), ConvertError> {
+        if self.left.is_empty() {
+            runners.0.run()?;
+            runners.1.run()?;
+            return Ok(());
+        }
+        let Self { left, right, trace } = self;
+        trace.iter_mut().for_each(Vec::clear);
+        let mut room = TRACE;
+        runners.0.run_observed(|subgraph, tensor, bytes| {
+            for &pair in left.get(&(subgraph, tensor)).into_iter().flatten() {
+                // Nothing after the first that has no room, or rounds would not belong together.
+                room = room.saturating_sub(bytes.len());
+                if room > 0 {
+                    trace[pair].push(bytes.to_vec());
+                }
+            }
+        })?;
+        let mut rounds = vec![0; pairs.len()];
+        runners.1.run_observed(|subgraph, tensor, bytes| {
+            for &index in right.get(&(subgraph, tensor)).into_iter().flatten() {
+                let pair = &pairs[index];
+                let Some(other) = trace[index].get(rounds[index]) else {
+                    continue;
+                };
+                rounds[index] += 1;
+                let (x, y) = (real(&pair.values.0, other), real(&pair.values.1, bytes));
+                // Operands of another shape may make another size.
+                if x.len() == y.len() {
+                    sums[index].add(&x, &y);
+                }
+            }
+        })?;
+        Ok(())
+    }
+}
+
+/// One subgraph of one of the two models.
+struct Graph<'a> {
+    subgraph: &'a Subgraph,
+    plan: &'a Plan,
     /// The operator that computes each tensor.
     producers: Vec<Option<usize>>,
-    /// The operands of each operator.
-    operands: Vec<Vec<Option<TensorId>>>,
-    /// Whether the parameters of an operator's integer results are given by its kernel.
-    fixed: Vec<bool>,
     /// For the result of a DEQUANTIZE, its operand.
     dequantized: HashMap<TensorId, TensorId>,
 }
 
-impl Side {
-    fn new(model: &Model, options: &Options) -> Result<Self, ConvertError> {
-        let plan = Arc::new(Plan::new(model, options)?);
-        let subgraph = &model.subgraphs[plan.subgraph()];
-        let computed = plan
-            .nodes()
-            .flat_map(|node| subgraph.nodes[node].outputs.clone())
-            .collect();
-        let names = subgraph.tensors.iter().map(|t| t.name.clone()).collect();
+impl<'a> Graph<'a> {
+    /// The subgraphs of both that are entered, and then those that operators run, where both models have as many.
+    fn both(a: (&'a Model, &'a Plan), b: (&'a Model, &'a Plan)) -> Vec<(Self, Self)> {
+        let numbers = |(model, plan): (&Model, &Plan)| reachable(model, plan.subgraph());
+        let (left, right) = (numbers(a), numbers(b));
+        let count = if left.len() == right.len() {
+            left.len()
+        } else {
+            1
+        };
+        let both = left.into_iter().zip(right).take(count);
+        both.filter_map(|(x, y)| Some((Self::of(a, x)?, Self::of(b, y)?)))
+            .collect()
+    }
+
+    /// The subgraph `number`, unless it never runs.
+    fn of((model, entry): (&'a Model, &'a Plan), number: usize) -> Option<Self> {
+        let plan = match number == entry.subgraph() {
+            true => entry,
+            false => entry
+                .bodies()
+                .into_iter()
+                .find(|p| p.subgraph() == number)?,
+        };
+        let subgraph = model.subgraphs.get(number)?;
         let producers = subgraph.producers().into_iter();
-        Ok(Self {
-            runner: Runner::new(Arc::clone(&plan))?,
+        Some(Self {
+            subgraph,
             plan,
-            names,
-            computed,
             producers: producers.map(|node| node.map(|n| n.index())).collect(),
-            operands: subgraph.nodes.iter().map(|n| n.inputs.clone()).collect(),
-            fixed: subgraph.nodes.iter().map(|n| has_fixed(&n.op)).collect(),
             dequantized: dequantized(subgraph),
         })
+    }
+
+    /// The tensors that operators compute.
+    fn computed(&self) -> impl Iterator<Item = TensorId> + '_ {
+        let nodes = self.plan.nodes();
+        nodes.flat_map(|node| self.subgraph.nodes[node].outputs.iter().copied())
     }
 
     /// The quantized tensor whose values `tensor` has, itself or what it was dequantized from.
@@ -218,10 +376,6 @@ impl Side {
         let tensor = self.dequantized.get(&tensor).unwrap_or(&tensor);
         let value = self.plan.value(*tensor);
         (value.dtype != DType::F32 && value.per_tensor().is_ok()).then_some(value)
-    }
-
-    fn real(&self, tensor: TensorId) -> Vec<f64> {
-        real(self.plan.value(tensor), self.runner.tensor(tensor))
     }
 }
 
@@ -244,11 +398,10 @@ fn dequantized(subgraph: &Subgraph) -> HashMap<TensorId, TensorId> {
 }
 
 /// Computed tensors of both with the same name, a usable type and equal sizes.
-fn common(a: &Side, b: &Side) -> Vec<(TensorId, TensorId)> {
+fn common(a: &Graph<'_>, b: &Graph<'_>) -> Vec<(TensorId, TensorId)> {
     let by_name: HashMap<&str, TensorId> = b
-        .computed
-        .iter()
-        .map(|&id| (b.names[id.index()].as_str(), id))
+        .computed()
+        .map(|id| (b.subgraph[id].name.as_str(), id))
         .collect();
     let is_real = |value: &Value| {
         value.dtype == DType::F32
@@ -257,10 +410,9 @@ fn common(a: &Side, b: &Side) -> Vec<(TensorId, TensorId)> {
                 .as_ref()
                 .is_some_and(|q| q.scale.len() == 1)
     };
-    a.computed
-        .iter()
-        .filter(|id| !a.names[id.index()].is_empty())
-        .filter_map(|&id| Some((id, *by_name.get(a.names[id.index()].as_str())?)))
+    a.computed()
+        .filter(|&id| !a.subgraph[id].name.is_empty())
+        .filter_map(|id| Some((id, *by_name.get(a.subgraph[id].name.as_str())?)))
         .filter(|&(left, right)| {
             let (x, y) = (a.plan.value(left), b.plan.value(right));
             x.shape == y.shape && is_real(x) && is_real(y)
@@ -348,6 +500,8 @@ fn translate(bytes: &[u8], from: &Value, to: &Value) -> Result<Vec<u8>, ConvertE
 /// What is summed up for one pair of tensors.
 #[derive(Debug, Clone)]
 struct Sums {
+    /// How many samples, or runs of a body, were added.
+    runs: u64,
     db: f64,
     cosine: f64,
     max_abs: f64,
@@ -398,6 +552,7 @@ impl Covered {
 impl Sums {
     fn new(quantized: Option<&Value>) -> Self {
         Self {
+            runs: 0,
             db: 0.0,
             cosine: 0.0,
             max_abs: 0.0,
@@ -423,6 +578,7 @@ impl Sums {
         if let Some(covered) = &mut self.covered {
             a.iter().for_each(|&x| covered.add(x));
         }
+        self.runs += 1;
         self.squares += noise;
         self.count += a.len();
         self.db += match noise {
@@ -438,12 +594,13 @@ impl Sums {
     }
 
     /// The means; what only the graph tells is still to be filled in.
-    fn error(&self, samples: usize) -> TensorError {
-        let samples = samples as f64;
+    fn error(&self) -> TensorError {
+        let samples = self.runs.max(1) as f64;
         let count = self.count.max(1) as f64;
         let covered = self.covered.as_ref();
         TensorError {
             name: String::new(),
+            subgraph: 0,
             node: None,
             sqnr_db: self.db / samples,
             cosine: self.cosine / samples,

@@ -3,12 +3,27 @@
 //!
 //! Agrees with pycocotools' `COCOeval` (`stats[0]`, `stats[1]`) to the last bits; see `tests/data/make_detection.py`.
 
+mod detector;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 
-/// The thresholds of overlap.
-const THRESHOLDS: [f64; 10] = [0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95];
+pub use detector::{DetectorError, Found, Outputs};
+
+/// The thresholds of overlap, as `numpy.linspace` rounds them.
+const THRESHOLDS: [f64; 10] = [
+    0.5,
+    0.55,
+    0.6,
+    0.65,
+    0.7,
+    0.75,
+    0.8,
+    0.85,
+    0.899_999_999_999_999_9,
+    0.95,
+];
 
 /// Recall is looked at in steps of a hundredth.
 const RECALLS: usize = 101;
@@ -86,7 +101,9 @@ pub struct Precision {
     pub at_50: f64,
 }
 
-/// Mean average precision of `images`, each with what was found and what is there; `None` if nothing is there.
+/// Mean average precision of `images`, each with what was found and what is there; `None` if nothing is there. Of
+/// detections with equal scores those of an earlier image rank higher; pycocotools has images in the order of
+/// their ids.
 pub fn mean_average_precision(images: &[(Vec<Detection>, Vec<Truth>)]) -> Option<Precision> {
     let truths = images.iter().flat_map(|(_, truths)| truths);
     let categories: BTreeSet<i64> = truths.map(|t| t.category).collect();
@@ -203,7 +220,8 @@ fn area_under_curve(matches: impl Iterator<Item = Match>, there: usize) -> f64 {
         *precision = best;
     }
     let at = |step: usize| {
-        let recall = step as f64 / (RECALLS - 1) as f64;
+        // As numpy: 35 steps are more than 35 of 100.
+        let recall = step as f64 * 0.01;
         let index = curve.partition_point(|(reached, _)| *reached < recall);
         curve.get(index).map_or(0.0, |(_, precision)| *precision)
     };
@@ -215,13 +233,15 @@ fn area_under_curve(matches: impl Iterator<Item = Match>, there: usize) -> f64 {
 pub struct Annotations {
     /// The images in the file's order.
     pub images: Vec<AnnotatedImage>,
-    /// The ids of all categories.
-    pub categories: BTreeSet<i64>,
+    /// The names of all categories by their ids; empty for one that is in use and not in the list.
+    pub categories: BTreeMap<i64, String>,
 }
 
 /// An image with the boxes that are on it.
 #[derive(Debug, Clone)]
 pub struct AnnotatedImage {
+    /// Its number.
+    pub id: i64,
     /// The name of its file.
     pub file_name: String,
     /// Width in pixels.
@@ -246,6 +266,34 @@ pub enum AnnotationError {
         annotation: usize,
         /// The id that it names.
         image: i64,
+    },
+    /// Two images with one id, or one name.
+    #[error("the image {file_name:?} (id {image}) is in the list twice")]
+    Twice {
+        /// Its id.
+        image: i64,
+        /// Its name.
+        file_name: String,
+    },
+    /// An image without an extent.
+    #[error("the image {file_name:?} is {width} wide and {height} high")]
+    Size {
+        /// Its name.
+        file_name: String,
+        /// Its width.
+        width: f64,
+        /// Its height.
+        height: f64,
+    },
+    /// A box with a negative extent.
+    #[error("the box of annotation {annotation} is {width} wide and {height} high")]
+    Extent {
+        /// The place of the annotation.
+        annotation: usize,
+        /// The width of its box.
+        width: f64,
+        /// The height of its box.
+        height: f64,
     },
 }
 
@@ -277,6 +325,8 @@ struct FileAnnotation {
 #[derive(Deserialize)]
 struct FileCategory {
     id: i64,
+    #[serde(default)]
+    name: String,
 }
 
 impl Annotations {
@@ -284,17 +334,33 @@ impl Annotations {
     pub fn read(json: &str) -> Result<Self, AnnotationError> {
         let file: File = serde_json::from_str(json)?;
         let mut places = BTreeMap::new();
+        let mut names = BTreeSet::new();
         let mut images = Vec::new();
         for image in file.images {
-            places.insert(image.id, images.len());
+            let known = places.insert(image.id, images.len()).is_some();
+            if known || !names.insert(image.file_name.clone()) {
+                return Err(AnnotationError::Twice {
+                    image: image.id,
+                    file_name: image.file_name,
+                });
+            }
+            if image.width <= 0.0 || image.height <= 0.0 {
+                return Err(AnnotationError::Size {
+                    file_name: image.file_name,
+                    width: image.width,
+                    height: image.height,
+                });
+            }
             images.push(AnnotatedImage {
+                id: image.id,
                 file_name: image.file_name,
                 width: image.width,
                 height: image.height,
                 truths: Vec::new(),
             });
         }
-        let mut categories: BTreeSet<i64> = file.categories.iter().map(|c| c.id).collect();
+        let named = file.categories.into_iter().map(|c| (c.id, c.name));
+        let mut categories: BTreeMap<i64, String> = named.collect();
         for (index, annotation) in file.annotations.iter().enumerate() {
             let place = places.get(&annotation.image_id);
             let place = *place.ok_or(AnnotationError::Image {
@@ -302,7 +368,14 @@ impl Annotations {
                 image: annotation.image_id,
             })?;
             let [x, y, width, height] = annotation.bbox;
-            categories.insert(annotation.category_id);
+            if width < 0.0 || height < 0.0 {
+                return Err(AnnotationError::Extent {
+                    annotation: index,
+                    width,
+                    height,
+                });
+            }
+            categories.entry(annotation.category_id).or_default();
             images[place].truths.push(Truth {
                 category: annotation.category_id,
                 rect: Rect {
@@ -384,6 +457,21 @@ mod tests {
     }
 
     #[test]
+    fn points_of_recall_are_those_of_numpy() {
+        // pycocotools gives 0.3465..., since 35 of 100 do not reach 35 * 0.01.
+        let boxes = |count: u32| (0..count).map(|index| rect(f64::from(index) * 20.0, 10.0));
+        let images = [(
+            boxes(35).map(|rect| found(0, 0.9, rect)).collect(),
+            boxes(100).map(|rect| truth(0, rect)).collect(),
+        )];
+        let precision = mean_average_precision(&images).unwrap();
+        assert!(
+            (precision.at_50 - 35.0 / 101.0).abs() < 1e-9,
+            "{precision:?}"
+        );
+    }
+
+    #[test]
     fn a_crowd_is_neither_found_nor_missed() {
         let crowd = Truth {
             is_crowd: true,
@@ -419,9 +507,17 @@ mod tests {
                 image: 8
             })
         ));
-        assert!(matches!(
-            Annotations::read("[]"),
-            Err(AnnotationError::Format(_))
-        ));
+        let read = |from: &str, to: &str| Annotations::read(&json.replace(from, to)).unwrap_err();
+        let image = r#"{"id": 7, "file_name": "a.jpg", "width": 20, "height": 10}"#;
+        let error = read(image, &format!("{image}, {image}"));
+        assert!(matches!(error, AnnotationError::Twice { image: 7, .. }));
+        let error = read(r#""width": 20"#, r#""width": 0"#);
+        assert!(matches!(error, AnnotationError::Size { .. }));
+        let error = read("[1, 2, 3, 4]", "[1, 2, -3, 4]");
+        assert!(matches!(error, AnnotationError::Extent { .. }));
+        for end in 0..json.len() {
+            let error = Annotations::read(&json[..end]).unwrap_err();
+            assert!(matches!(error, AnnotationError::Format(_)), "{end}");
+        }
     }
 }

@@ -23,7 +23,7 @@ use bantam_model::Model;
 
 pub use advice::Advice;
 pub use calibrate::{Part, Shard, Source, Statistics, calibrate};
-pub use compare::{Comparison, TensorError, compare, compare_subgraph};
+pub use compare::{Comparison, TensorError, compare, compare_entries, compare_subgraph};
 pub use equalize::equalize;
 pub use error::{ConvertError, KeptFloat};
 pub use quantize::{Gain, Report, quantize};

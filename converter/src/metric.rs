@@ -192,20 +192,22 @@ pub fn max_abs(reference: &[f32], other: &[f32]) -> Result<f64> {
         .fold(0.0, f64::max))
 }
 
-/// Cosine of the angle between the two as vectors; 1 if both are zero, 0 if only one is.
-pub fn cosine(reference: &[f32], other: &[f32]) -> Result<f64> {
-    check_values(reference, other)?;
+/// Cosine of the angle between the two as vectors, mean over samples; for a sample 1 if both are zero, 0 if only
+/// one is.
+pub fn cosine(reference: &[f32], other: &[f32], samples: usize) -> Result<f64> {
     let dot = |x: &[f32], y: &[f32]| {
         x.iter()
             .zip(y)
             .map(|(&a, &b)| f64::from(a) * f64::from(b))
             .sum::<f64>()
     };
-    let (a, b) = (dot(reference, reference), dot(other, other));
-    if a == 0.0 || b == 0.0 {
-        return Ok(if a == b { 1.0 } else { 0.0 });
-    }
-    Ok((dot(reference, other) / (a.sqrt() * b.sqrt())).clamp(-1.0, 1.0))
+    mean_over_samples(reference, other, samples, |x, y| {
+        let (a, b) = (dot(x, x), dot(y, y));
+        if a == 0.0 || b == 0.0 {
+            return f64::from(u8::from(a == b));
+        }
+        (dot(x, y) / (a.sqrt() * b.sqrt())).clamp(-1.0, 1.0)
+    })
 }
 
 /// Index of the highest score, the first of equals; 0 without scores.
@@ -363,10 +365,11 @@ mod tests {
         close(mse(&a, &b), 5.0);
         close(mae(&a, &b), 2.0);
         close(max_abs(&a, &b), 3.0);
-        close(cosine(&a, &b), 16.0 / (5.0 * 17f64.sqrt()));
-        close(cosine(&a, &[-3.0, -4.0]), -1.0);
-        close(cosine(&[0.0], &[0.0]), 1.0);
-        close(cosine(&[0.0], &[1.0]), 0.0);
+        close(cosine(&a, &b, 1), 16.0 / (5.0 * 17f64.sqrt()));
+        close(cosine(&a, &[-3.0, -4.0], 1), -1.0);
+        close(cosine(&a, &[-3.0, 4.0], 2), 0.0);
+        close(cosine(&[0.0], &[0.0], 1), 1.0);
+        close(cosine(&[0.0], &[1.0], 1), 0.0);
         assert_eq!(argmax(&[1.0, 3.0, 3.0]), 1);
     }
 
@@ -379,7 +382,7 @@ mod tests {
                 actual: 0
             })
         );
-        assert_eq!(cosine(&[], &[]), Err(MetricError::Empty));
+        assert_eq!(cosine(&[], &[], 1), Err(MetricError::Empty));
         assert_eq!(
             sqnr_db(&[1.0; 3], &[1.0; 3], 2),
             Err(MetricError::Samples { len: 3, samples: 2 })

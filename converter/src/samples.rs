@@ -6,7 +6,7 @@
 //! array may be larger than memory.
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 mod array;
 mod convert;
@@ -14,6 +14,8 @@ mod element;
 mod error;
 mod files;
 mod images;
+mod labels;
+mod names;
 mod npy;
 mod npz;
 mod preprocess;
@@ -22,9 +24,11 @@ mod write;
 
 pub use element::ElementType;
 pub use error::SampleError;
+pub use labels::{LabelError, Labels, packed_classes};
+pub use names::Names;
 pub use preprocess::{ChannelOrder, Normalize, Preprocess, Resize};
 pub use source::array_shapes;
-pub use write::{Tensor, read_npy, write_npy, write_npz};
+pub use write::{Tensor, read_npy, read_npz, write_npy, write_npz};
 
 use array::Axis;
 use convert::{Treatment, convert};
@@ -58,7 +62,7 @@ pub enum Kind {
     Npy,
     /// An `.npz` file.
     Npz,
-    /// One picture, or a folder of them.
+    /// One picture, a folder of them, or one for each class.
     Images,
     /// A folder of `.npy` files, each one sample.
     NpyFolder,
@@ -188,6 +192,26 @@ impl Samples {
         self.source.len()
     }
 
+    /// The names of the files, where each is one sample: below the folder or beside the list that was opened,
+    /// with `/` between folders.
+    pub fn names(&self) -> Option<Vec<String>> {
+        let files = self.source.files()?;
+        let name = |path: &PathBuf| {
+            let path = path.strip_prefix(&files.base).unwrap_or(path);
+            let parts = path
+                .components()
+                .map(|part| part.as_os_str().to_string_lossy());
+            parts.collect::<Vec<_>>().join("/")
+        };
+        Some(files.paths.iter().map(name).collect())
+    }
+
+    /// The names of the folders that hold the samples of one class each, in the order of their code points, which
+    /// is how trainers number them; empty where the samples lie otherwise.
+    pub fn class_folders(&self) -> &[String] {
+        self.source.files().map_or(&[], |files| &files.classes)
+    }
+
     /// What the path was taken for.
     pub fn kind(&self) -> Kind {
         self.kind
@@ -210,8 +234,12 @@ impl Samples {
             ));
         }
         let plural = if self.len() == 1 { "sample" } else { "samples" };
+        let folders = match self.class_folders().len() {
+            0 => String::new(),
+            count => format!(" in {count} folders"),
+        };
         let mut line = format!(
-            "{}: {} {plural} of {}",
+            "{}{folders}: {} {plural} of {}",
             self.kind,
             self.len(),
             parts.join(", ")

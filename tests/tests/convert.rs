@@ -719,6 +719,64 @@ fn recurrent_operators_become_integer_with_their_states() {
     }
 }
 
+/// A model of one LSTM, and samples for it.
+fn lstm() -> (Model, Vec<Vec<Vec<u8>>>) {
+    let name = "unidirectional_sequence_lstm_norm_projection_f32.tflite";
+    let path = bantam_tests::data()
+        .join("ops/unidirectional_sequence_lstm")
+        .join(name);
+    (Model::open(&path).unwrap(), noise(20, 2 * 4 * 5))
+}
+
+#[test]
+fn what_was_seen_inside_an_lstm_survives_its_file_and_its_parts() {
+    let (model, samples) = lstm();
+    for method in METHODS {
+        let mut recipe = recipe(Mode::Int8Only, None, None);
+        recipe.defaults.calib_method = Some(method);
+        let seen = |shard: &str| {
+            let part = Part::new(&samples[..], shard.parse().unwrap());
+            let statistics = calibrate(&model, &part, &recipe, 1, &quiet).unwrap();
+            let text = statistics.to_json(&model);
+            let loaded = Statistics::from_json(&text, &model).unwrap();
+            assert_eq!(loaded, statistics, "{method:?}");
+            loaded
+        };
+        let bytes = |statistics: &Statistics| {
+            let (converted, _) = quantize(&model, statistics, &recipe).unwrap();
+            converted.to_bytes()
+        };
+        let (direct, _) = convert(&model, &samples[..], &recipe, 1, &quiet).unwrap();
+        let direct = direct.to_bytes();
+        assert!(bytes(&seen("1/1")) == direct, "{method:?}");
+        let mut merged = Statistics::none(&model);
+        for shard in ["2/3", "3/3", "1/3"] {
+            merged.merge(seen(shard));
+        }
+        assert!(bytes(&merged) == direct, "{method:?} in parts");
+    }
+}
+
+#[test]
+fn an_lstm_of_another_subgraph_is_converted_and_one_that_is_not_reached_stays() {
+    let (alone, samples) = lstm();
+    let mut model = alone.clone();
+    model.subgraphs.push(alone.subgraphs[0].clone());
+    for entry in [0, 1] {
+        let recipe = Recipe {
+            subgraph: entry,
+            ..recipe(Mode::Int8Only, None, None)
+        };
+        let (converted, report) = convert(&model, &samples[..], &recipe, 1, &quiet).unwrap();
+        assert_eq!(report.quantized, 1);
+        let mut first = recipe.clone();
+        first.subgraph = 0;
+        let (expected, _) = convert(&alone, &samples[..], &first, 1, &quiet).unwrap();
+        assert_eq!(converted.subgraphs[entry], expected.subgraphs[0]);
+        assert_eq!(converted.subgraphs[1 - entry], model.subgraphs[1 - entry]);
+    }
+}
+
 #[test]
 fn an_lstm_that_litert_gets_wrong_stays_float() {
     let name = "unidirectional_sequence_lstm_all_time_major_f32.tflite";
@@ -732,4 +790,117 @@ fn an_lstm_that_litert_gets_wrong_stays_float() {
     assert_eq!(converted.subgraphs, model.subgraphs);
     assert_eq!((report.quantized, report.kept_float.len()), (0, 1));
     assert!(report.kept_float[0].reason.contains("peepholes"));
+}
+
+/// The values of tensor `name` of subgraph 2 in each round, for one sample.
+fn rounds(model: &Model, name: &str, sample: &[Vec<u8>]) -> Vec<Vec<f64>> {
+    let plan = Arc::new(Plan::new(model, &Options::default()).unwrap());
+    let mut runner = Runner::new(Arc::clone(&plan)).unwrap();
+    for (index, bytes) in sample.iter().enumerate() {
+        runner.set_input(index, bytes).unwrap();
+    }
+    let body = plan
+        .bodies()
+        .into_iter()
+        .find(|p| p.subgraph() == 2)
+        .unwrap();
+    let mut tensors = model.subgraphs[2].tensors.iter();
+    let id = TensorId(tensors.position(|t| t.name == name).unwrap() as u32);
+    let value = body.value(id).clone();
+    let mut rounds = Vec::new();
+    runner
+        .run_observed(|subgraph, tensor, bytes| {
+            if (subgraph, tensor) == (2, id) {
+                rounds.push(bantam_converter::compare::real(&value, bytes));
+            }
+        })
+        .unwrap();
+    rounds
+}
+
+#[test]
+fn tensors_in_a_loop_are_compared_round_by_round() {
+    let path = |rounds: usize| {
+        let name = format!("ops/while/while_recurrent_{rounds}_rounds_f32.tflite");
+        bantam_tests::data().join(name)
+    };
+    let model = Model::open(&path(6)).unwrap();
+    let samples: Vec<Vec<Vec<u8>>> = [3i32, 6]
+        .iter()
+        .zip(noise(2, 8 + 5))
+        .map(|(rounds, noise)| {
+            let (state, input) = noise[0].split_at(4 * 8);
+            vec![
+                rounds.to_ne_bytes().to_vec(),
+                state.to_vec(),
+                input.to_vec(),
+            ]
+        })
+        .collect();
+    let same = compare(&model, &model, &samples[..], Numerics::Fast, &quiet).unwrap();
+    let bodies = same.tensors.iter().filter(|t| t.subgraph == 2);
+    let mut names: Vec<&str> = bodies.clone().map(|t| &*t.name).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["mid12", "mid5", "mid8", "mid9"]);
+    assert!(
+        bodies
+            .into_iter()
+            .all(|t| t.sqnr_db == 120.0 && t.max_abs == 0.0)
+    );
+
+    let (int8, _) = convert(
+        &model,
+        &samples[..],
+        &recipe(Mode::Int8, None, None),
+        1,
+        &quiet,
+    )
+    .unwrap();
+    let found = compare(&model, &int8, &samples[..], Numerics::Fast, &quiet).unwrap();
+    let tanh = found
+        .tensors
+        .iter()
+        .find(|t| t.subgraph == 2 && t.name == "mid12")
+        .unwrap();
+    let node = &model.subgraphs[2].nodes[tanh.node.unwrap()];
+    assert_eq!(node.op.to_string(), "TANH");
+    assert!(tanh.is_fixed && tanh.loss_db.is_some());
+    // What goes round is integer, with the range of all that goes in.
+    let (low, high) = tanh.covered.unwrap();
+    assert!(
+        low <= tanh.range.0 && tanh.range.1 <= high,
+        "{low} to {high}"
+    );
+    let (mut squares, mut count, mut db, mut runs) = (0.0, 0, 0.0, 0);
+    for sample in &samples {
+        // The samples reach float inputs of both models as they are.
+        let (x, y) = (
+            rounds(&model, "mid12", sample),
+            rounds(&int8, "mid12", sample),
+        );
+        assert_eq!(x.len(), y.len());
+        for (x, y) in x.iter().zip(&y) {
+            let noise: f64 = x.iter().zip(y).map(|(x, y)| (x - y).powi(2)).sum();
+            let signal: f64 = x.iter().map(|x| x * x).sum();
+            squares += noise;
+            count += x.len();
+            db += 10.0 * (signal / noise).log10();
+            runs += 1;
+        }
+    }
+    assert_eq!(runs, 3 + 6);
+    assert!((tanh.mse - squares / count as f64).abs() < 1e-12);
+    assert!((tanh.sqnr_db - db / f64::from(runs)).abs() < 1e-9);
+    assert!(tanh.sqnr_db > 15.0, "{} dB", tanh.sqnr_db);
+
+    let none = Model::open(&path(0)).unwrap();
+    let samples: Vec<Vec<Vec<u8>>> = vec![samples[0].clone()];
+    let mut never = samples.clone();
+    never[0][0] = 0i32.to_ne_bytes().to_vec();
+    let found = compare(&none, &none, &never[..], Numerics::Fast, &quiet).unwrap();
+    assert!(
+        found.tensors.iter().all(|t| t.subgraph == 0),
+        "{:?}",
+        found.tensors
+    );
 }

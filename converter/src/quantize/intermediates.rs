@@ -9,14 +9,15 @@ use bantam_model::{DType, Model, Node, Tensor};
 /// are missing are new float tensors behind all others, so that ids stay.
 pub(crate) fn with_intermediates(model: &Model) -> Cow<'_, Model> {
     let mut model = Cow::Borrowed(model);
-    let nodes = model.subgraphs.first().map_or(0, |s| s.nodes.len());
-    for index in 0..nodes {
-        let node = &model.subgraphs[0].nodes[index];
-        for number in node.intermediates.len()..needed(node) {
-            let subgraph = &mut model.to_mut().subgraphs[0];
-            let name = format!("intermediate_{index}_{number}");
-            let tensor = subgraph.add_tensor(Tensor::new(name, DType::F32, [0]));
-            subgraph.nodes[index].intermediates.push(tensor);
+    for number in 0..model.subgraphs.len() {
+        for index in 0..model.subgraphs[number].nodes.len() {
+            let node = &model.subgraphs[number].nodes[index];
+            for place in node.intermediates.len()..needed(node) {
+                let subgraph = &mut model.to_mut().subgraphs[number];
+                let name = format!("intermediate_{index}_{place}");
+                let tensor = subgraph.add_tensor(Tensor::new(name, DType::F32, [0]));
+                subgraph.nodes[index].intermediates.push(tensor);
+            }
         }
     }
     model

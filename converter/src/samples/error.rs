@@ -165,6 +165,16 @@ pub enum SampleError {
         /// The entries of the archive.
         found: Vec<String>,
     },
+    /// The archive has nothing that an output could be judged by.
+    #[error("{path} has neither an entry `{output}` nor `0`, and not one alone; it holds {}", found.join(", "))]
+    MissingLabels {
+        /// The archive.
+        path: PathBuf,
+        /// The model's output.
+        output: String,
+        /// The entries of the archive.
+        found: Vec<String>,
+    },
     /// The entries of an archive differ in their first axis.
     #[error("{path} has {found} samples for input {input} and {expected} for the one before")]
     SampleCount {

@@ -35,46 +35,127 @@ impl FileKind {
     }
 }
 
+/// Files that are one sample each.
+#[derive(Debug, PartialEq)]
+pub(super) struct Files {
+    pub(super) kind: Kind,
+    pub(super) paths: Vec<PathBuf>,
+    /// The folder that they were looked for in.
+    pub(super) base: PathBuf,
+    /// The names of the folders that hold them, one a class, in the order of their code points; empty where the
+    /// files lie in no such folders.
+    pub(super) classes: Vec<String>,
+}
+
 /// The pictures, or else the `.npy` files, directly in a folder, in natural order; files of other kinds and
-/// hidden ones are left out.
-pub(super) fn folder(path: &Path) -> Result<(Kind, Vec<PathBuf>), SampleError> {
-    let read_error = SampleError::reading(path);
-    let (mut images, mut arrays) = (vec![], vec![]);
-    for entry in fs::read_dir(path).map_err(&read_error)? {
-        let file = entry.map_err(&read_error)?.path();
-        let hidden = file
-            .file_name()
-            .is_some_and(|name| name.to_string_lossy().starts_with('.'));
-        if hidden || !file.is_file() {
-            continue;
+/// hidden ones are left out. Where there are none, those of the folders in it, one of each folder in turn, so
+/// that the first few are of many classes.
+pub(super) fn folder(path: &Path) -> Result<Files, SampleError> {
+    let contents = Contents::read(path)?;
+    let (mut kind, mut paths) = contents.samples(path)?;
+    let mut classes = Vec::new();
+    if paths.is_empty() {
+        let mut folders = contents.folders;
+        folders.sort();
+        let mut columns = Vec::new();
+        for folder in &folders {
+            let (next, paths) = Contents::read(folder)?.samples(folder)?;
+            let first: Option<&PathBuf> = columns.iter().flatten().next();
+            match (first, paths.first()) {
+                (Some(first), Some(other)) if next != kind => {
+                    let (image, array) = match kind {
+                        Kind::Images => (first, other),
+                        _ => (other, first),
+                    };
+                    return Err(mixed(path, image, array));
+                }
+                (None, Some(_)) => kind = next,
+                _ => {}
+            }
+            classes.push(file_name(folder));
+            columns.push(paths);
         }
-        match FileKind::of(&file) {
-            FileKind::Image => images.push(file),
-            FileKind::Npy => arrays.push(file),
-            FileKind::Npz | FileKind::List | FileKind::Raw => {}
+        paths = in_turn(columns);
+    }
+    Ok(Files {
+        kind,
+        paths,
+        base: path.to_owned(),
+        classes,
+    })
+}
+
+/// What a folder holds, hidden files aside.
+#[derive(Default)]
+struct Contents {
+    images: Vec<PathBuf>,
+    arrays: Vec<PathBuf>,
+    folders: Vec<PathBuf>,
+}
+
+impl Contents {
+    fn read(path: &Path) -> Result<Self, SampleError> {
+        let read_error = SampleError::reading(path);
+        let mut contents = Self::default();
+        for entry in fs::read_dir(path).map_err(&read_error)? {
+            let file = entry.map_err(&read_error)?.path();
+            if file_name(&file).starts_with('.') {
+                continue;
+            }
+            if file.is_dir() {
+                contents.folders.push(file);
+            } else if file.is_file() {
+                match FileKind::of(&file) {
+                    FileKind::Image => contents.images.push(file),
+                    FileKind::Npy => contents.arrays.push(file),
+                    FileKind::Npz | FileKind::List | FileKind::Raw => {}
+                }
+            }
+        }
+        for files in [&mut contents.images, &mut contents.arrays] {
+            files.sort_by(|a, b| {
+                natural(&a.to_string_lossy(), &b.to_string_lossy()).then_with(|| a.cmp(b))
+            });
+        }
+        Ok(contents)
+    }
+
+    /// The files that are samples, which `path` holds.
+    fn samples(&self, path: &Path) -> Result<(Kind, Vec<PathBuf>), SampleError> {
+        match (self.images.first(), self.arrays.first()) {
+            (Some(image), Some(array)) => Err(mixed(path, image, array)),
+            (None, Some(_)) => Ok((Kind::NpyFolder, self.arrays.clone())),
+            _ => Ok((Kind::Images, self.images.clone())),
         }
     }
-    if let (Some(image), Some(array)) = (images.first(), arrays.first()) {
-        let name = |file: &Path| {
-            file.file_name()
-                .unwrap_or_default()
-                .to_string_lossy()
-                .into_owned()
-        };
-        return Err(SampleError::MixedFolder {
-            path: path.to_owned(),
-            image: name(image),
-            array: name(array),
+}
+
+fn mixed(path: &Path, image: &Path, array: &Path) -> SampleError {
+    SampleError::MixedFolder {
+        path: path.to_owned(),
+        image: file_name(image),
+        array: file_name(array),
+    }
+}
+
+fn file_name(path: &Path) -> String {
+    let name = path.file_name().unwrap_or_default();
+    name.to_string_lossy().into_owned()
+}
+
+/// The first of each column, then the second of each, and so on.
+fn in_turn(columns: Vec<Vec<PathBuf>>) -> Vec<PathBuf> {
+    let mut columns: Vec<_> = columns.into_iter().map(Vec::into_iter).collect();
+    let mut paths = Vec::new();
+    while !columns.is_empty() {
+        columns.retain_mut(|column| {
+            column.next().is_some_and(|path| {
+                paths.push(path);
+                true
+            })
         });
     }
-    let (kind, mut files) = if arrays.is_empty() {
-        (Kind::Images, images)
-    } else {
-        (Kind::NpyFolder, arrays)
-    };
-    files
-        .sort_by(|a, b| natural(&a.to_string_lossy(), &b.to_string_lossy()).then_with(|| a.cmp(b)));
-    Ok((kind, files))
+    paths
 }
 
 /// The first `limit` paths of a list, one a line, relative to the list's folder; empty lines are left out.
@@ -174,16 +255,49 @@ mod tests {
             fs::write(dir.path().join(name), b"").unwrap();
         }
         fs::create_dir(dir.path().join("sub.png")).unwrap();
-        let (kind, files) = folder(dir.path()).unwrap();
-        assert_eq!(kind, Kind::Images);
+        let files = folder(dir.path()).unwrap();
         assert_eq!(
             files,
-            [dir.path().join("9.jpeg"), dir.path().join("10.PNG")]
+            Files {
+                kind: Kind::Images,
+                paths: vec![dir.path().join("9.jpeg"), dir.path().join("10.PNG")],
+                base: dir.path().to_owned(),
+                classes: vec![],
+            }
         );
         fs::write(dir.path().join("x.npy"), b"").unwrap();
         assert!(matches!(
             folder(dir.path()),
             Err(SampleError::MixedFolder { .. })
+        ));
+    }
+
+    #[test]
+    fn folders_of_classes_give_one_sample_of_each_in_turn() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["b", "10", "9", ".git"] {
+            fs::create_dir(dir.path().join(name)).unwrap();
+        }
+        for name in [
+            "b/1.png",
+            "9/2.png",
+            "9/10.png",
+            "b/2.png",
+            "b/3.png",
+            ".git/1.png",
+        ] {
+            fs::write(dir.path().join(name), b"").unwrap();
+        }
+        fs::write(dir.path().join("notes.md"), b"").unwrap();
+        let files = folder(dir.path()).unwrap();
+        let expected = ["9/2.png", "b/1.png", "9/10.png", "b/2.png", "b/3.png"];
+        assert_eq!(files.paths, expected.map(|name| dir.path().join(name)));
+        // As Python sorts them, and an empty class is one too.
+        assert_eq!(files.classes, ["10", "9", "b"]);
+        fs::write(dir.path().join("10/x.npy"), b"").unwrap();
+        assert!(matches!(
+            folder(dir.path()),
+            Err(SampleError::MixedFolder { image, array, .. }) if image == "2.png" && array == "x.npy"
         ));
     }
 

@@ -21,15 +21,7 @@ pub(super) fn open_npz(
     let mut archive = ZipArchive::new(BufReader::new(file)).map_err(SampleError::archive(path))?;
     let mut arrays = vec![];
     for (position, input) in inputs.iter().enumerate() {
-        let names = [
-            input.name.clone(),
-            position.to_string(),
-            format!("arr_{position}"),
-        ];
-        let index = names
-            .iter()
-            .find_map(|name| archive.index_for_name(&format!("{name}.npy")));
-        let Some(index) = index else {
+        let Some(index) = entry_for(&archive, &input.name, position) else {
             return Err(SampleError::MissingEntry {
                 path: path.to_owned(),
                 input: input.name.clone(),
@@ -40,6 +32,31 @@ pub(super) fn open_npz(
         arrays.push(open_entry(path, &mut archive, index, axis)?);
     }
     Ok(arrays)
+}
+
+/// Opens the entry for the output `name`, by that name, as the first by position, or as the only one.
+pub(super) fn open_entry_of(path: &Path, name: &str) -> Result<Array, SampleError> {
+    let file = File::open(path).map_err(SampleError::reading(path))?;
+    let mut archive = ZipArchive::new(BufReader::new(file)).map_err(SampleError::archive(path))?;
+    let index = entry_for(&archive, name, 0).or((archive.len() == 1).then_some(0));
+    let index = index.ok_or_else(|| SampleError::MissingLabels {
+        path: path.to_owned(),
+        output: name.to_owned(),
+        found: entry_names(&archive),
+    })?;
+    open_entry(path, &mut archive, index, Axis::Single)
+}
+
+/// The place of the entry that is called `name` or by its position.
+fn entry_for(archive: &ZipArchive<BufReader<File>>, name: &str, position: usize) -> Option<usize> {
+    let names = [
+        name.to_owned(),
+        position.to_string(),
+        format!("arr_{position}"),
+    ];
+    names
+        .iter()
+        .find_map(|name| archive.index_for_name(&format!("{name}.npy")))
 }
 
 fn open_entry(

@@ -1,9 +1,9 @@
 //! Where samples lie: in arrays, one an input, or in files, one a sample.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::array::{Array, Axis};
-use super::files::{self, FileKind};
+use super::files::{self, FileKind, Files};
 use super::npz::open_npz;
 use super::{ElementType, InputSpec, Kind, Preprocess, SampleError, images};
 
@@ -13,7 +13,7 @@ pub(super) enum Source {
     /// All of the same number of samples, at least one array.
     Arrays(Vec<Array>),
     /// At least one.
-    Files(Vec<PathBuf>),
+    Files(Files),
 }
 
 impl Source {
@@ -29,28 +29,43 @@ impl Source {
             usize::MAX
         };
         let arrays = |kind| Ok((kind, Self::Arrays(open_arrays(path, inputs, axis)?)));
-        let (kind, mut files) = match FileKind::of(path) {
+        let base = || path.parent().unwrap_or(Path::new("")).to_owned();
+        let files = |kind, paths| Files {
+            kind,
+            paths,
+            base: base(),
+            classes: vec![],
+        };
+        let mut files = match FileKind::of(path) {
             _ if path.is_dir() => files::folder(path)?,
-            FileKind::List => (Kind::List, files::list(path, limit)?),
-            FileKind::Image => (Kind::Images, vec![path.to_owned()]),
+            FileKind::List => files(Kind::List, files::list(path, limit)?),
+            FileKind::Image => files(Kind::Images, vec![path.to_owned()]),
             FileKind::Npy => return arrays(Kind::Npy),
             FileKind::Npz => return arrays(Kind::Npz),
             FileKind::Raw => return arrays(Kind::Raw),
         };
-        files.truncate(limit);
-        if files.is_empty() {
+        files.paths.truncate(limit);
+        if files.paths.is_empty() {
             return Err(SampleError::NoSamples {
                 path: path.to_owned(),
             });
         }
-        Ok((kind, Self::Files(files)))
+        Ok((files.kind, Self::Files(files)))
+    }
+
+    /// The files, where each is one sample.
+    pub(super) fn files(&self) -> Option<&Files> {
+        match self {
+            Self::Arrays(_) => None,
+            Self::Files(files) => Some(files),
+        }
     }
 
     /// How many samples there are, at least one.
     pub(super) fn len(&self) -> usize {
         match self {
             Self::Arrays(arrays) => arrays.first().map_or(0, |array| array.layout.samples),
-            Self::Files(files) => files.len(),
+            Self::Files(files) => files.paths.len(),
         }
     }
 
@@ -69,6 +84,7 @@ impl Source {
         match self {
             Self::Arrays(_) => false,
             Self::Files(files) => files
+                .paths
                 .iter()
                 .any(|file| FileKind::of(file) == FileKind::Image),
         }
@@ -84,9 +100,9 @@ impl Source {
         match self {
             Self::Arrays(arrays) => read_all(arrays, index),
             Self::Files(files) => {
-                let path = files.get(index).ok_or(SampleError::Index {
+                let path = files.paths.get(index).ok_or(SampleError::Index {
                     index,
-                    len: files.len(),
+                    len: files.paths.len(),
                 })?;
                 if FileKind::of(path) == FileKind::Image {
                     let input = only_input(path, inputs)?;

@@ -11,6 +11,7 @@ use super::array::{Array, Axis};
 use super::convert::{reals, wholes};
 use super::element::byte_len;
 use super::npy::header_bytes;
+use super::npz::open_entry_of;
 use super::{ElementType, SampleError};
 
 /// A whole array, as [`read_npy`] gives it.
@@ -25,6 +26,15 @@ pub struct Tensor {
 }
 
 impl Tensor {
+    fn of(array: Array) -> Result<Self, SampleError> {
+        let bytes = array.read(0)?;
+        Ok(Self {
+            shape: array.layout.sample_shape,
+            dtype: array.layout.dtype,
+            bytes,
+        })
+    }
+
     /// Every element as float32, rounded where float32 is coarser.
     pub fn to_f32(&self) -> Vec<f32> {
         reals(self.dtype, &self.bytes)
@@ -46,13 +56,17 @@ impl Tensor {
 ///
 /// The file cannot be read, is truncated, in Fortran order, or of elements that no model takes.
 pub fn read_npy(path: &Path) -> Result<Tensor, SampleError> {
-    let array = Array::open_npy(path, Axis::Single)?;
-    let bytes = array.read(0)?;
-    Ok(Tensor {
-        shape: array.layout.sample_shape,
-        dtype: array.layout.dtype,
-        bytes,
-    })
+    Tensor::of(Array::open_npy(path, Axis::Single)?)
+}
+
+/// Reads an entry of an `.npz` file, such as what a model's output should be: the one called `name`, the first
+/// by position (`0` or `arr_0`), or the only one.
+///
+/// # Errors
+///
+/// The file cannot be read, has no such entry, or the entry is one that [`read_npy`] would refuse.
+pub fn read_npz(path: &Path, name: &str) -> Result<Tensor, SampleError> {
+    Tensor::of(open_entry_of(path, name)?)
 }
 
 /// Writes a `.npy` file; what was at `path` stays there unless all goes well.
