@@ -226,6 +226,7 @@ struct Need {
 impl Statistics {
     /// Those of no samples, for what needs none.
     pub fn none(model: &Model) -> Self {
+        let model = with_intermediates(model);
         let nothing = |s: &Subgraph| vec![Observation::NOTHING; s.tensors.len()];
         Self {
             samples: 0,

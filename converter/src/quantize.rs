@@ -164,7 +164,7 @@ pub fn quantize(
     boundary.share(&mut params, |number, params| {
         params.widen_for_weights(&float.subgraphs[number], &parts[&number].verdicts)
     });
-    let mut converted = float.clone();
+    let mut converted = original.clone();
     for &number in &numbers {
         let graph = &with_own_intermediates(
             &float.subgraphs[number],

@@ -11,6 +11,7 @@ use bantam_converter::{
 use bantam_model::cpu::{Options, Plan, Runner};
 use bantam_model::ops::{Concatenation, Mul, Relu};
 use bantam_model::{DType, Model, Node, Numerics, Subgraph, Tensor, TensorId};
+use bantam_tests::bodies::{in_branches, in_loop};
 
 fn asset(name: &str) -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -716,6 +717,68 @@ fn recurrent_operators_become_integer_with_their_states() {
         .unwrap();
         let sqnr = found.outputs[0].sqnr_db;
         assert!(sqnr > 35.0, "{name}: {sqnr} dB");
+    }
+}
+
+/// A single-operator model of the family that its name starts with.
+fn operator(name: &str) -> Model {
+    let cases = bantam_tests::cases().unwrap();
+    let case = cases.iter().find(|c| c.name.ends_with(&format!("/{name}")));
+    Model::open(&case.unwrap().model).unwrap()
+}
+
+#[test]
+fn recurrent_operators_become_integer_inside_loops_and_branches() {
+    for (name, len) in [
+        ("unidirectional_sequence_lstm_plain_f32", 2 * 4 * 5),
+        (
+            "unidirectional_sequence_lstm_norm_projection_f32",
+            2 * 4 * 5,
+        ),
+        ("lstm_norm_projection_f32", 2 * 5),
+        ("svdf_rank2_f32", 2 * 9),
+    ] {
+        let operator = operator(name);
+        let looped = (in_loop(&operator, 3), noise(40, len));
+        let chosen = noise(40, len).into_iter().enumerate();
+        let chosen = chosen.map(|(i, sample)| [vec![vec![i as u8 % 2]], sample].concat());
+        let branched = (in_branches(&operator), chosen.collect::<Vec<_>>());
+        for (model, samples) in [looped, branched] {
+            let recipe = recipe(Mode::Int8Only, None, None);
+            let statistics = calibrate(&model, &samples[..], &recipe, 2, &quiet).unwrap();
+            let text = statistics.to_json(&model);
+            assert_eq!(Statistics::from_json(&text, &model).unwrap(), statistics);
+            let (converted, report) = quantize(&model, &statistics, &recipe).unwrap();
+            assert_eq!(report.kept_float, [], "{name}");
+            let tensors = converted.subgraphs.iter().flat_map(|s| &s.tensors);
+            let states = tensors.filter(|t| t.is_variable && t.dtype != DType::F32);
+            assert!(states.count() > 0, "{name}");
+            let found = compare(
+                &model,
+                &converted,
+                &samples[..],
+                Numerics::Reference,
+                &quiet,
+            );
+            let sqnr = found.unwrap().outputs[0].sqnr_db;
+            assert!(sqnr > 30.0, "{name}: {sqnr} dB");
+        }
+    }
+}
+
+#[test]
+fn what_has_no_integer_kernel_is_named_inside_a_loop_too() {
+    for name in ["lstm_basic_f32", "unidirectional_sequence_rnn_tanh_f32"] {
+        let model = in_loop(&operator(name), 2);
+        let graph = &model.subgraphs[0];
+        let zeros = |&id: &TensorId| vec![0; graph[id].dtype.byte_len(&graph[id].shape).unwrap()];
+        let sample: Vec<Vec<u8>> = graph.inputs.iter().map(zeros).collect();
+        let strict = recipe(Mode::Int8Only, None, None);
+        let result = convert(&model, &[sample][..], &strict, 1, &quiet);
+        let Err(ConvertError::Float { floats, .. }) = result else {
+            panic!("{name}: {result:?}");
+        };
+        assert!(floats.iter().any(|f| f.subgraph == 2), "{name}: {floats:?}");
     }
 }
 

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::histogram::{HALF, Histogram};
 use super::{LARGEST, Observation, Range, SampleRange, Statistics};
 use crate::error::ConvertError;
+use crate::quantize::with_intermediates;
 
 const SCHEMA: &str = "bantam.calibration";
 const VERSION: u32 = 1;
@@ -87,6 +88,7 @@ impl Bins {
 impl Statistics {
     /// The statistics of `model` as a text.
     pub fn to_json(&self, model: &Model) -> String {
+        let model = with_intermediates(model);
         let subgraphs = self.subgraphs.iter().zip(&model.subgraphs).enumerate();
         let seen = subgraphs.flat_map(|(subgraph, (observed, graph))| {
             let tensors = observed.iter().zip(&graph.tensors).enumerate();
@@ -129,6 +131,7 @@ impl Statistics {
                 file.schema, file.schema_version
             )));
         }
+        let model = &*with_intermediates(model);
         let mut statistics = Self::none(model);
         statistics.samples = file.samples;
         for tensor in file.tensors {

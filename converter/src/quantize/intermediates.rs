@@ -6,17 +6,18 @@ use bantam_model::ops::{QuantRule, Role};
 use bantam_model::{DType, Model, Node, Tensor};
 
 /// The model with as many intermediates at each operator as calibration of it needs; those that
-/// are missing are new float tensors behind all others, so that ids stay.
+/// are missing are new float tensors behind all others of their subgraph, so that ids stay.
 pub(crate) fn with_intermediates(model: &Model) -> Cow<'_, Model> {
     let mut model = Cow::Borrowed(model);
-    let nodes = model.subgraphs.first().map_or(0, |s| s.nodes.len());
-    for index in 0..nodes {
-        let node = &model.subgraphs[0].nodes[index];
-        for number in node.intermediates.len()..needed(node) {
-            let subgraph = &mut model.to_mut().subgraphs[0];
-            let name = format!("intermediate_{index}_{number}");
-            let tensor = subgraph.add_tensor(Tensor::new(name, DType::F32, [0]));
-            subgraph.nodes[index].intermediates.push(tensor);
+    for number in 0..model.subgraphs.len() {
+        for index in 0..model.subgraphs[number].nodes.len() {
+            let node = &model.subgraphs[number].nodes[index];
+            for intermediate in node.intermediates.len()..needed(node) {
+                let subgraph = &mut model.to_mut().subgraphs[number];
+                let name = format!("intermediate_{index}_{intermediate}");
+                let tensor = subgraph.add_tensor(Tensor::new(name, DType::F32, [0]));
+                subgraph.nodes[index].intermediates.push(tensor);
+            }
         }
     }
     model
