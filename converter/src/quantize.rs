@@ -16,7 +16,7 @@ mod params;
 mod rewrite;
 mod weights;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use bantam_model::ops::{Intermediate, QuantRule, Results, Role};
 use bantam_model::{DType, Model, Node, SignatureDef, Subgraph, Tensor, TensorId};
@@ -484,6 +484,7 @@ fn obstacle(
                 let seen = node.intermediates.get(intermediate).copied();
                 unusable_state(id).or_else(|| unseen(seen.unwrap_or(id)))
             }
+            Role::DistinctPlaces => meeting_places(&subgraph[id]),
             _ if !subgraph[id].is_constant() => {
                 Some(format!("{:?} is not a constant", subgraph[id].name))
             }
@@ -523,6 +524,26 @@ fn obstacle(
             .filter(|id| subgraph[**id].dtype == DType::F32)
             .find_map(|&id| unusable(id).or_else(|| unseen(id))),
     }
+}
+
+/// Why the places at which `indices` point, along their last dimension, may not all differ.
+fn meeting_places(indices: &Tensor) -> Option<String> {
+    let Some(data) = &indices.data else {
+        return Some(format!(
+            "{:?} is not a constant, and int8 that meet in one place would wrap",
+            indices.name
+        ));
+    };
+    let axes = indices.shape.last().copied().unwrap_or(1).max(1);
+    let mut seen = HashSet::new();
+    let mut places = data.chunks(axes * indices.dtype.size().unwrap_or(1));
+    let twice = !places.all(|place| seen.insert(place));
+    twice.then(|| {
+        format!(
+            "{:?} names a place twice, where int8 would wrap",
+            indices.name
+        )
+    })
 }
 
 fn unreadable(tensor: &Tensor) -> Option<String> {

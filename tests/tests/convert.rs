@@ -767,6 +767,65 @@ fn recurrent_operators_become_integer_inside_loops_and_branches() {
 }
 
 #[test]
+fn what_writes_zeros_or_constants_becomes_integer() {
+    for (name, needs_zero) in [
+        ("matrix_diag/matrix_diag_rank2_f32", true),
+        ("scatter_nd/scatter_nd_slices_f32", true),
+        ("matrix_set_diag/matrix_set_diag_wide_f32", false),
+        ("one_hot/one_hot_last_f32", false),
+    ] {
+        let cases = bantam_tests::cases().unwrap();
+        let case = cases.iter().find(|c| c.name == name).unwrap();
+        let mut model = Model::open(&case.model).unwrap();
+        if name.starts_with("scatter_nd") {
+            // The case itself names a place twice.
+            let graph = &mut model.subgraphs[0];
+            let indices = graph.nodes[0].inputs[0].unwrap();
+            let distinct = [4i32, 0, 2].into_iter().flat_map(i32::to_le_bytes);
+            graph[indices].data = Some(distinct.collect::<Vec<u8>>().into());
+        }
+        let samples = [case
+            .inputs
+            .iter()
+            .map(|i| i.bytes.clone())
+            .collect::<Vec<_>>()];
+        let strict = recipe(Mode::Int8Only, None, None);
+        let (converted, _) = convert(&model, &samples[..], &strict, 1, &quiet).unwrap();
+        let found = compare(
+            &model,
+            &converted,
+            &samples[..],
+            Numerics::Reference,
+            &quiet,
+        );
+        let graph = &converted.subgraphs[0];
+        let result = graph[graph.outputs[0]].quantization.as_ref().unwrap();
+        let steps = found.unwrap().outputs[0].max_abs / f64::from(result.scale[0]);
+        assert!(steps < 1.1, "{name}: {steps} steps");
+        assert!(!needs_zero || result.zero_point == [0], "{name}");
+    }
+}
+
+#[test]
+fn int8_that_may_meet_in_one_place_stays_float() {
+    let model = operator("scatter_nd_elements_f32");
+    let graph = &model.subgraphs[0];
+    let inputs = graph.inputs.iter().map(|&id| &graph[id]);
+    let sample: Vec<Vec<u8>> = inputs
+        .map(|t| vec![0; t.dtype.byte_len(&t.shape).unwrap()])
+        .collect();
+    let strict = recipe(Mode::Int8Only, None, None);
+    let result = convert(&model, &[sample][..], &strict, 1, &quiet);
+    let Err(ConvertError::Float { floats, .. }) = result else {
+        panic!("{result:?}");
+    };
+    assert!(
+        floats[0].reason.contains("names a place twice"),
+        "{floats:?}"
+    );
+}
+
+#[test]
 fn what_has_no_integer_kernel_is_named_inside_a_loop_too() {
     for name in ["lstm_basic_f32", "unidirectional_sequence_rnn_tanh_f32"] {
         let model = in_loop(&operator(name), 2);
