@@ -21,7 +21,7 @@ use std::collections::{HashMap, HashSet};
 use bantam_model::ops::{Intermediate, QuantRule, Results, Role};
 use bantam_model::{DType, Model, Node, SignatureDef, Subgraph, Tensor, TensorId};
 
-use crate::calibrate::{Ranges, Statistics, SubgraphRanges, reachable};
+use crate::calibrate::{Ranges, Statistics, SubgraphRanges};
 use crate::error::{ConvertError, KeptFloat};
 use crate::recipe::{Recipe, Scheme, Settings};
 use crate::traps;
@@ -71,7 +71,8 @@ pub struct Gain {
 enum Verdict {
     /// It computes in integers.
     Integer(QuantRule, Width),
-    /// It runs subgraphs and hands them integers of this width, or floats where it has to.
+    /// It runs subgraphs, or assigns or reads a variable, and hands over integers of this width, or
+    /// floats where it has to.
     Call(Width),
     /// It computes in float with int8 weights.
     Weights(Weights),
@@ -94,7 +95,7 @@ impl Verdict {
         }
     }
 
-    /// What it shall hand over as integers, if it runs subgraphs.
+    /// What it shall hand over as integers, if that is all it does.
     fn call(&self) -> Option<Width> {
         match self {
             Self::Call(width) => Some(*width),
@@ -116,7 +117,7 @@ pub fn quantize(
     statistics: &Statistics,
     recipe: &Recipe,
 ) -> Result<(Model, Report), ConvertError> {
-    let reachable = reachable(model, recipe.subgraph);
+    let reachable = model.reachable(recipe.subgraph);
     if !recipe.is_float() {
         refuse_quantized(model, &reachable, recipe)?;
     }
@@ -306,7 +307,7 @@ impl Report {
                 Verdict::Untouched | Verdict::Superfluous => continue,
                 Verdict::Integer(..) | Verdict::Weights(_) | Verdict::Half => None,
                 Verdict::Float(reason) => Some(reason.clone()),
-                Verdict::Call(_) => boundary.obstacle(subgraph, node),
+                Verdict::Call(_) => boundary.obstacle(part.number, node),
             };
             let Some(reason) = reason else {
                 self.quantized += 1;
@@ -365,7 +366,7 @@ fn judge_integer(
     }
     let operator = node.op.operator().ok();
     if operator.is_some_and(|operator| operator.memory().is_some()) {
-        return Verdict::Float("variables stay float".into());
+        return Verdict::Call(width);
     }
     let Some((operator, rule)) = operator.and_then(|o| Some((o, width.rule(o)?))) else {
         return Verdict::Float(match width {

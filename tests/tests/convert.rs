@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use bantam_converter::samples::{InputSpec, Preprocess, Samples};
 use bantam_converter::{
-    CalibMethod, ConvertError, IoType, Mode, Part, Recipe, Statistics, calibrate, compare,
-    compare_subgraph, convert, quantize, samples,
+    CalibMethod, ConvertError, IoType, Mode, Part, Recipe, Scheme, Statistics, auto, calibrate,
+    compare, compare_subgraph, convert, quantize, samples,
 };
 use bantam_model::cpu::{Options, Plan, Runner};
 use bantam_model::ops::{Concatenation, Mul, Relu};
@@ -492,27 +492,59 @@ fn both_sides_of_a_boundary_have_the_same_parameters() {
 }
 
 #[test]
-fn variables_stay_float_and_their_operators_are_named() {
+fn variables_become_integer_with_all_that_assign_and_read_them() {
     let (model, samples) = control_case("variable_running_sum_1_runs_f32");
-    let (converted, report) = convert(
+    let strict = recipe(Mode::Int8Only, None, None);
+    let (converted, report) = convert(&model, &samples[..], &strict, 1, &quiet).unwrap();
+    assert_eq!(report.kept_float, []);
+    let mut values = Vec::new();
+    for graph in &converted.subgraphs {
+        assert!(graph.tensors.iter().all(|t| t.dtype != DType::F32));
+        for node in &graph.nodes {
+            let value = match node.op.to_string().as_str() {
+                "ASSIGN_VARIABLE" => node.input(1),
+                "READ_VARIABLE" => node.outputs.first().copied(),
+                _ => None,
+            };
+            values.extend(value.map(|id| graph[id].quantization.clone()));
+        }
+    }
+    // Each of two variables is set at the start, read and set again.
+    assert_eq!(values.len(), 6);
+    for value in &values {
+        assert_eq!(
+            values.iter().filter(|v| *v == value).count(),
+            3,
+            "{values:?}"
+        );
+    }
+    let found = compare(
         &model,
+        &converted,
         &samples[..],
-        &recipe(Mode::Int8, None, None),
-        1,
-        &quiet,
-    )
-    .unwrap();
-    assert_eq!((report.quantized, report.kept_float.len()), (1, 6));
-    assert_eq!(report.kept_float[5].subgraph, 1);
-    assert!(Plan::new(&converted, &Options::default()).is_ok());
-    let strict = convert(
-        &model,
-        &samples[..],
-        &recipe(Mode::Int8Only, None, None),
-        1,
+        Numerics::Reference,
         &quiet,
     );
-    assert!(matches!(strict, Err(ConvertError::Float { floats, .. }) if floats.len() == 6));
+    assert!(found.unwrap().outputs[0].sqnr_db > 25.0);
+}
+
+#[test]
+fn a_variable_that_cannot_be_integer_is_named() {
+    // Another subgraph, which stays as it is, uses it too.
+    let (mut model, samples) = control_case("variable_running_sum_1_runs_f32");
+    model.subgraphs.push(model.subgraphs[1].clone());
+    let strict = recipe(Mode::Int8Only, None, None);
+    let result = convert(&model, &samples[..], &strict, 1, &quiet);
+    let Err(ConvertError::Float { floats, .. }) = result else {
+        panic!("{result:?}");
+    };
+    let ops: Vec<&str> = floats.iter().map(|f| f.op.as_str()).collect();
+    assert!(ops.iter().all(|op| op.ends_with("_VARIABLE")), "{ops:?}");
+    let reason = &floats[0].reason;
+    assert!(reason.contains("subgraph 2, which stays"), "{reason}");
+    let (converted, _) = convert(&model, &samples[..], &Recipe::default(), 1, &quiet).unwrap();
+    let found = compare(&model, &converted, &samples[..], Numerics::Fast, &quiet);
+    assert!(found.unwrap().outputs[0].sqnr_db > 25.0);
 }
 
 #[test]
@@ -764,6 +796,40 @@ fn recurrent_operators_become_integer_inside_loops_and_branches() {
             assert!(sqnr > 30.0, "{name}: {sqnr} dB");
         }
     }
+}
+
+/// A model of two products, one of them in three rounds of a loop, and one sample.
+fn product_beside_a_loop() -> (Model, Vec<Vec<Vec<u8>>>) {
+    let inner = operator("fully_connected_b1_k33_u10_f32");
+    let mut model = in_loop(&inner, 3);
+    let once = inner.subgraphs[0].nodes[0].clone();
+    let main = &mut model.subgraphs[0];
+    let mut copy = |id: TensorId| match main.inputs.first() {
+        Some(&input) if id == inner.subgraphs[0].inputs[0] => input,
+        _ => main.add_tensor(inner.subgraphs[0][id].clone()),
+    };
+    let inputs = once.inputs.iter().flatten().map(|&id| copy(id));
+    let inputs: Vec<TensorId> = inputs.collect();
+    let output = copy(once.outputs[0]);
+    main.nodes.push(Node::new(once.op, &inputs, &[output]));
+    main.outputs.push(output);
+    let len = main[main.inputs[0]].shape.iter().product();
+    (model, noise(8, len))
+}
+
+#[test]
+fn the_share_of_int8_multiplications_counts_the_rounds_of_loops() {
+    let (model, samples) = product_beside_a_loop();
+    let text = "[[ops]]\nsubgraph = 0\nop = 'FULLY_CONNECTED'\nmode = 'float'";
+    let recipe = Recipe::from_toml(text).unwrap();
+    let statistics = calibrate(&model, &samples[..], &recipe, 1, &quiet).unwrap();
+    let goal = auto::Goal {
+        judge: &|_: &Model| Ok::<f64, ConvertError>(1.0),
+        least: 0.0,
+        precision: Scheme::Float,
+    };
+    let found = auto::find(&model, &statistics, &recipe, &goal, &samples[..], 1, &quiet);
+    assert_eq!(found.unwrap().curve[0].share, 0.75);
 }
 
 #[test]

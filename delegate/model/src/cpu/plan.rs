@@ -1,6 +1,6 @@
 //! From a subgraph to steps that only have to be run: shapes, kernels, constants, memory.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
@@ -99,6 +99,15 @@ impl Plan {
     /// Plans a subgraph of `model`, the first if the options do not say another, and those that
     /// it runs.
     pub fn new(model: &Model, options: &Options) -> Result<Self, RunError> {
+        let nodes = model.reachable(options.subgraph).into_iter();
+        let nodes = nodes.flat_map(|subgraph| &model.subgraphs[subgraph].nodes);
+        let missing = nodes.filter(|node| node.op.operator().is_err());
+        let missing: BTreeSet<String> = missing.map(|node| node.op.to_string()).collect();
+        if !missing.is_empty() {
+            return Err(RunError::NoKernel {
+                operators: missing.into_iter().collect(),
+            });
+        }
         let mut context = Context::new(model, options);
         let mut planner = Planner::new(options.subgraph, options, &mut context)?;
         planner.resize_inputs()?;
