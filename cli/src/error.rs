@@ -10,7 +10,6 @@ use bantam_converter::{ConvertError, RecipeError, VerifyError};
 use bantam_delegate::SessionError;
 use bantam_model::ReadError;
 use bantam_model::cpu::RunError;
-use bantam_model::ops::OpError;
 use clap::error::{ContextKind, ContextValue};
 
 use crate::output;
@@ -229,13 +228,15 @@ pub fn read(path: &Path, error: &ReadError) -> Failure {
 pub fn run(path: &Path, error: &RunError) -> Failure {
     let name = path.display();
     match error {
-        RunError::Op { source, .. } => MODEL_OP.failure(
+        RunError::Op { .. } => MODEL_OP.failure(
             format!("{name} cannot be run: {error}"),
             cause(error),
-            match source {
-                OpError::NoKernel(_) => "`bantam inspect` lists the model's operators",
-                _ => "compare the shapes and types of its inputs with `bantam inspect`",
-            },
+            "compare the shapes and types of its inputs with `bantam inspect`",
+        ),
+        RunError::NoKernel { .. } => MODEL_OP.failure(
+            format!("{name} cannot be run"),
+            chain(error),
+            "`bantam inspect` lists the model's operators",
         ),
         RunError::Memory { .. } => MODEL_MEMORY.failure(
             format!("{name} is too large to run"),
@@ -283,11 +284,6 @@ pub fn convert(path: &Path, error: &ConvertError) -> Failure {
     let name = path.display();
     match error {
         ConvertError::Run(source) => run(path, source),
-        ConvertError::NoKernel { .. } => MODEL_OP.failure(
-            format!("{name} cannot be run"),
-            chain(error),
-            "`bantam inspect` lists the model's operators",
-        ),
         ConvertError::Sample { source, .. } => samples(source),
         ConvertError::NoSamples => USAGE.failure(
             "there are no samples",

@@ -4,6 +4,7 @@
 //! keeping the worst first is close to the best choice; how many it takes is found by bisection on the whole model,
 //! and those that turn out not to matter are let go again.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -53,8 +54,8 @@ pub struct Kept {
 pub struct Point {
     /// How many operators are kept.
     pub kept: usize,
-    /// The share of the model's multiplications that are int8; what loops and branches run counts
-    /// once.
+    /// The share of the model's multiplications that are int8, in runs on the probes: a body of a
+    /// loop counts in each round, a branch as often as it is taken.
     pub share: f64,
     /// Signal to noise of the outputs, in dB.
     pub sqnr_db: f64,
@@ -119,6 +120,8 @@ struct Search<'a, S: ?Sized> {
     probes: &'a S,
     /// The float model's outputs for each probe.
     expected: Vec<Vec<f64>>,
+    /// How often the float model runs each operator on all probes together.
+    runs: HashMap<Place, f64>,
     /// The operators that the recipe makes int8.
     candidates: Vec<Place>,
 }
@@ -132,13 +135,17 @@ impl<'a, S: Source + ?Sized> Search<'a, S> {
         probes: &'a S,
     ) -> Result<Self, ConvertError> {
         let (_, report) = quantize(model, statistics, recipe)?;
+        let mut runs = HashMap::new();
+        let mut count = |place| *runs.entry(place).or_default() += 1.0;
+        let expected = outputs(model, recipe.subgraph, probes, &mut count)?;
         Ok(Self {
             model,
             statistics,
             recipe,
             precision,
             probes,
-            expected: outputs(model, recipe.subgraph, probes)?,
+            expected,
+            runs,
             candidates: candidates(model, &report, recipe),
             subgraphs: report.subgraphs,
         })
@@ -266,9 +273,10 @@ impl<'a, S: Source + ?Sized> Search<'a, S> {
         })
     }
 
-    fn cost(&self, (subgraph, index): Place) -> f64 {
-        let subgraph = &self.model.subgraphs[subgraph];
-        multiplications(subgraph, &subgraph.nodes[index])
+    fn cost(&self, place: Place) -> f64 {
+        let subgraph = &self.model.subgraphs[place.0];
+        let runs = self.runs.get(&place).copied().unwrap_or(0.0);
+        runs * multiplications(subgraph, &subgraph.nodes[place.1])
     }
 
     fn converted(&self, recipe: &Recipe) -> Result<Model, ConvertError> {
@@ -333,7 +341,7 @@ impl<'a, S: Source + ?Sized> Search<'a, S> {
 
     /// Signal to noise of `model`'s outputs, the mean over probes.
     fn sqnr_db(&self, model: &Model) -> Result<f64, ConvertError> {
-        let found = outputs(model, self.recipe.subgraph, self.probes)?;
+        let found = outputs(model, self.recipe.subgraph, self.probes, &mut |_| ())?;
         let db = self.expected.iter().zip(&found).map(|(expected, found)| {
             let signal: f64 = expected.iter().map(|x| x * x).sum();
             let pairs = expected.iter().zip(found);
@@ -370,11 +378,12 @@ fn candidates(model: &Model, report: &Report, recipe: &Recipe) -> Vec<Place> {
     report.subgraphs.iter().flat_map(in_subgraph).collect()
 }
 
-/// The real values of all outputs, for each sample.
+/// The real values of all outputs, for each sample; `ran` is told of each operator that runs.
 fn outputs(
     model: &Model,
     entry: usize,
     samples: &(impl Source + ?Sized),
+    ran: &mut (dyn FnMut(Place) + Send),
 ) -> Result<Vec<Vec<f64>>, ConvertError> {
     if samples.is_empty() {
         return Err(ConvertError::NoSamples);
@@ -385,7 +394,7 @@ fn outputs(
     };
     let plan = Arc::new(Plan::new(model, &options)?);
     let mut runner = Runner::new(Arc::clone(&plan))?;
-    let run = |index: usize| {
+    let mut run = |index: usize| {
         let sample = samples
             .get(index)
             .map_err(|source| ConvertError::Sample { index, source })?;
@@ -393,13 +402,13 @@ fn outputs(
             runner.set_input(input, bytes)?;
         }
         runner.reset_variables();
-        runner.run()?;
+        runner.run_timed(|subgraph, node, _| ran((subgraph, node)))?;
         let outputs = plan.outputs().iter();
         Ok(outputs
             .flat_map(|&id| real(plan.value(id), runner.tensor(id)))
             .collect())
     };
-    (0..samples.len()).map(run).collect()
+    (0..samples.len()).map(&mut run).collect()
 }
 
 /// How often `node` multiplies an operand with a weight.

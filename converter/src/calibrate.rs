@@ -5,7 +5,6 @@ mod histogram;
 mod method;
 mod shard;
 
-use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -226,8 +225,8 @@ struct Need {
 impl Statistics {
     /// Those of no samples, for what needs none.
     pub fn none(model: &Model) -> Self {
-        let nothing = |s: &Subgraph| vec![Observation::NOTHING; s.tensors.len()];
         let model = with_intermediates(model);
+        let nothing = |s: &Subgraph| vec![Observation::NOTHING; s.tensors.len()];
         Self {
             samples: 0,
             subgraphs: model.subgraphs.iter().map(nothing).collect(),
@@ -427,39 +426,8 @@ pub fn calibrate(
     Ok(statistics)
 }
 
-/// The subgraph `entry`, if there is one, and all that operators of those in the list run.
-pub(crate) fn reachable(model: &Model, entry: usize) -> Vec<usize> {
-    let mut list = Vec::from_iter((entry < model.subgraphs.len()).then_some(entry));
-    let mut at = 0;
-    while let Some(&subgraph) = list.get(at) {
-        let nodes = model.subgraphs[subgraph].nodes.iter();
-        for body in nodes.flat_map(|n| n.op.bodies()) {
-            match usize::try_from(body.subgraph) {
-                Ok(body) if body < model.subgraphs.len() && !list.contains(&body) => {
-                    list.push(body)
-                }
-                _ => {}
-            }
-        }
-        at += 1;
-    }
-    list
-}
-
-/// The plan of the float model; an error that names every operator without a kernel.
+/// The plan of the float model.
 fn plan(model: &Model, entry: usize) -> Result<Plan, ConvertError> {
-    let nodes = reachable(model, entry)
-        .into_iter()
-        .flat_map(|s| &model.subgraphs[s].nodes);
-    let missing = nodes
-        .filter(|n| n.op.operator().is_err())
-        .map(|n| n.op.to_string());
-    let missing: BTreeSet<String> = missing.collect();
-    if !missing.is_empty() {
-        return Err(ConvertError::NoKernel {
-            operators: missing.into_iter().collect(),
-        });
-    }
     let options = Options {
         observe_intermediates: true,
         subgraph: entry,

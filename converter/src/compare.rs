@@ -8,7 +8,7 @@ use bantam_model::ops::{Results, Value};
 use bantam_model::{DType, Model, Numerics, Op, Subgraph, TensorId};
 
 use crate::advice::Advice;
-use crate::calibrate::{Source, reachable};
+use crate::calibrate::Source;
 use crate::error::ConvertError;
 
 /// Into how many equal parts [`TensorError::histogram`] splits what a tensor can hold.
@@ -334,7 +334,7 @@ struct Graph<'a> {
 impl<'a> Graph<'a> {
     /// The subgraphs of both that are entered, and then those that operators run, where both models have as many.
     fn both(a: (&'a Model, &'a Plan), b: (&'a Model, &'a Plan)) -> Vec<(Self, Self)> {
-        let numbers = |(model, plan): (&Model, &Plan)| reachable(model, plan.subgraph());
+        let numbers = |(model, plan): (&Model, &Plan)| model.reachable(plan.subgraph());
         let (left, right) = (numbers(a), numbers(b));
         let count = if left.len() == right.len() {
             left.len()

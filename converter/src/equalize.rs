@@ -9,7 +9,6 @@
 use bantam_model::ops::{Activation, Op};
 use bantam_model::{DType, Model, Subgraph, TensorId};
 
-use crate::calibrate::reachable;
 use crate::quantize::{Channels, Gain, weight_error};
 
 /// A chain's scales settle within a few rounds, each from its first pair to its last.
@@ -24,7 +23,7 @@ const LARGEST_FACTOR: f32 = 8.0;
 pub fn equalize(model: &Model, entry: usize) -> (Model, Vec<Gain>) {
     let mut model = model.clone();
     let mut gains = Vec::new();
-    for number in reachable(&model, entry) {
+    for number in model.reachable(entry) {
         gains.extend(even_out(number, &mut model.subgraphs[number]));
     }
     (model, gains)

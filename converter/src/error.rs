@@ -12,12 +12,6 @@ pub enum ConvertError {
     /// The float model cannot be run, so it cannot be calibrated.
     #[error("the model cannot be run for calibration")]
     Run(#[from] RunError),
-    /// Operators that the CPU path does not run.
-    #[error("the model cannot be run for calibration: no kernel for {}", operators.join(", "))]
-    NoKernel {
-        /// The kinds of operator, each once.
-        operators: Vec<String>,
-    },
     /// A sample cannot be read.
     #[error("sample {index}")]
     Sample {

@@ -16,12 +16,12 @@ mod params;
 mod rewrite;
 mod weights;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use bantam_model::ops::{Intermediate, QuantRule, Results, Role};
 use bantam_model::{DType, Model, Node, SignatureDef, Subgraph, Tensor, TensorId};
 
-use crate::calibrate::{Ranges, Statistics, SubgraphRanges, reachable};
+use crate::calibrate::{Ranges, Statistics, SubgraphRanges};
 use crate::error::{ConvertError, KeptFloat};
 use crate::recipe::{Recipe, Scheme, Settings};
 use crate::traps;
@@ -71,7 +71,8 @@ pub struct Gain {
 enum Verdict {
     /// It computes in integers.
     Integer(QuantRule, Width),
-    /// It runs subgraphs and hands them integers of this width, or floats where it has to.
+    /// It runs subgraphs, or assigns or reads a variable, and hands over integers of this width, or
+    /// floats where it has to.
     Call(Width),
     /// It computes in float with int8 weights.
     Weights(Weights),
@@ -94,7 +95,7 @@ impl Verdict {
         }
     }
 
-    /// What it shall hand over as integers, if it runs subgraphs.
+    /// What it shall hand over as integers, if that is all it does.
     fn call(&self) -> Option<Width> {
         match self {
             Self::Call(width) => Some(*width),
@@ -116,7 +117,7 @@ pub fn quantize(
     statistics: &Statistics,
     recipe: &Recipe,
 ) -> Result<(Model, Report), ConvertError> {
-    let reachable = reachable(model, recipe.subgraph);
+    let reachable = model.reachable(recipe.subgraph);
     if !recipe.is_float() {
         refuse_quantized(model, &reachable, recipe)?;
     }
@@ -306,7 +307,7 @@ impl Report {
                 Verdict::Untouched | Verdict::Superfluous => continue,
                 Verdict::Integer(..) | Verdict::Weights(_) | Verdict::Half => None,
                 Verdict::Float(reason) => Some(reason.clone()),
-                Verdict::Call(_) => boundary.obstacle(subgraph, node),
+                Verdict::Call(_) => boundary.obstacle(part.number, node),
             };
             let Some(reason) = reason else {
                 self.quantized += 1;
@@ -365,7 +366,7 @@ fn judge_integer(
     }
     let operator = node.op.operator().ok();
     if operator.is_some_and(|operator| operator.memory().is_some()) {
-        return Verdict::Float("variables stay float".into());
+        return Verdict::Call(width);
     }
     let Some((operator, rule)) = operator.and_then(|o| Some((o, width.rule(o)?))) else {
         return Verdict::Float(match width {
@@ -484,6 +485,7 @@ fn obstacle(
                 let seen = node.intermediates.get(intermediate).copied();
                 unusable_state(id).or_else(|| unseen(seen.unwrap_or(id)))
             }
+            Role::DistinctPlaces => meeting_places(&subgraph[id]),
             _ if !subgraph[id].is_constant() => {
                 Some(format!("{:?} is not a constant", subgraph[id].name))
             }
@@ -523,6 +525,26 @@ fn obstacle(
             .filter(|id| subgraph[**id].dtype == DType::F32)
             .find_map(|&id| unusable(id).or_else(|| unseen(id))),
     }
+}
+
+/// Why the places at which `indices` point, along their last dimension, may not all differ.
+fn meeting_places(indices: &Tensor) -> Option<String> {
+    let Some(data) = &indices.data else {
+        return Some(format!(
+            "{:?} is not a constant, and int8 that meet in one place would wrap",
+            indices.name
+        ));
+    };
+    let axes = indices.shape.last().copied().unwrap_or(1).max(1);
+    let mut seen = HashSet::new();
+    let mut places = data.chunks(axes * indices.dtype.size().unwrap_or(1));
+    let twice = !places.all(|place| seen.insert(place));
+    twice.then(|| {
+        format!(
+            "{:?} names a place twice, where int8 would wrap",
+            indices.name
+        )
+    })
 }
 
 fn unreadable(tensor: &Tensor) -> Option<String> {

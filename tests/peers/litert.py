@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Runs models in LiteRT: litert.py DIR
 
-For each DIR/NAME.tflite with inputs DIR/NAME.in.npz ("0", "1", ...) and each set of kernels, writes
-DIR/NAME.KERNELS.npz with the outputs or DIR/NAME.KERNELS.txt with the reason why there are none.
+For each DIR/NAME.tflite with inputs DIR/NAME.in.npz ("0", "1", ..., and "runs", how often it runs) and each set of
+kernels, writes DIR/NAME.KERNELS.npz with the outputs or DIR/NAME.KERNELS.txt with the reason why there are none.
 Each runs in a process of its own, because LiteRT can abort. Needs ai-edge-litert and numpy."""
 import os
 import pathlib
@@ -22,9 +22,10 @@ def run(model, kernels, inputs, outputs):
     interpreter = Interpreter(str(model), experimental_op_resolver_type=KERNELS[kernels], num_threads=1)
     interpreter.allocate_tensors()
     arrays = np.load(inputs)
-    for detail, key in zip(interpreter.get_input_details(), sorted(arrays.files, key=int)):
-        interpreter.set_tensor(detail["index"], arrays[key])
-    interpreter.invoke()
+    for index, detail in enumerate(interpreter.get_input_details()):
+        interpreter.set_tensor(detail["index"], arrays[str(index)])
+    for _ in range(arrays["runs"]):
+        interpreter.invoke()
     results = {str(i): interpreter.get_tensor(d["index"]) for i, d in enumerate(interpreter.get_output_details())}
     np.savez(outputs, **results)
 

@@ -1,5 +1,7 @@
 //! Cases for the runners in `tests/`: single operators with LiteRT's answers.
 
+pub mod bodies;
+
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::fs::File;

@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use bantam_converter::samples::{InputSpec, Preprocess, Samples};
 use bantam_converter::{
-    CalibMethod, ConvertError, IoType, Mode, Part, Recipe, Statistics, calibrate, compare,
-    compare_subgraph, convert, quantize, samples,
+    CalibMethod, ConvertError, IoType, Mode, Part, Recipe, Scheme, Statistics, auto, calibrate,
+    compare, compare_subgraph, convert, quantize, samples,
 };
 use bantam_model::cpu::{Options, Plan, Runner};
 use bantam_model::ops::{Concatenation, Mul, Relu};
 use bantam_model::{DType, Model, Node, Numerics, Subgraph, Tensor, TensorId};
+use bantam_tests::bodies::{in_branches, in_loop};
 
 fn asset(name: &str) -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -491,27 +492,59 @@ fn both_sides_of_a_boundary_have_the_same_parameters() {
 }
 
 #[test]
-fn variables_stay_float_and_their_operators_are_named() {
+fn variables_become_integer_with_all_that_assign_and_read_them() {
     let (model, samples) = control_case("variable_running_sum_1_runs_f32");
-    let (converted, report) = convert(
+    let strict = recipe(Mode::Int8Only, None, None);
+    let (converted, report) = convert(&model, &samples[..], &strict, 1, &quiet).unwrap();
+    assert_eq!(report.kept_float, []);
+    let mut values = Vec::new();
+    for graph in &converted.subgraphs {
+        assert!(graph.tensors.iter().all(|t| t.dtype != DType::F32));
+        for node in &graph.nodes {
+            let value = match node.op.to_string().as_str() {
+                "ASSIGN_VARIABLE" => node.input(1),
+                "READ_VARIABLE" => node.outputs.first().copied(),
+                _ => None,
+            };
+            values.extend(value.map(|id| graph[id].quantization.clone()));
+        }
+    }
+    // Each of two variables is set at the start, read and set again.
+    assert_eq!(values.len(), 6);
+    for value in &values {
+        assert_eq!(
+            values.iter().filter(|v| *v == value).count(),
+            3,
+            "{values:?}"
+        );
+    }
+    let found = compare(
         &model,
+        &converted,
         &samples[..],
-        &recipe(Mode::Int8, None, None),
-        1,
-        &quiet,
-    )
-    .unwrap();
-    assert_eq!((report.quantized, report.kept_float.len()), (1, 6));
-    assert_eq!(report.kept_float[5].subgraph, 1);
-    assert!(Plan::new(&converted, &Options::default()).is_ok());
-    let strict = convert(
-        &model,
-        &samples[..],
-        &recipe(Mode::Int8Only, None, None),
-        1,
+        Numerics::Reference,
         &quiet,
     );
-    assert!(matches!(strict, Err(ConvertError::Float { floats, .. }) if floats.len() == 6));
+    assert!(found.unwrap().outputs[0].sqnr_db > 25.0);
+}
+
+#[test]
+fn a_variable_that_cannot_be_integer_is_named() {
+    // Another subgraph, which stays as it is, uses it too.
+    let (mut model, samples) = control_case("variable_running_sum_1_runs_f32");
+    model.subgraphs.push(model.subgraphs[1].clone());
+    let strict = recipe(Mode::Int8Only, None, None);
+    let result = convert(&model, &samples[..], &strict, 1, &quiet);
+    let Err(ConvertError::Float { floats, .. }) = result else {
+        panic!("{result:?}");
+    };
+    let ops: Vec<&str> = floats.iter().map(|f| f.op.as_str()).collect();
+    assert!(ops.iter().all(|op| op.ends_with("_VARIABLE")), "{ops:?}");
+    let reason = &floats[0].reason;
+    assert!(reason.contains("subgraph 2, which stays"), "{reason}");
+    let (converted, _) = convert(&model, &samples[..], &Recipe::default(), 1, &quiet).unwrap();
+    let found = compare(&model, &converted, &samples[..], Numerics::Fast, &quiet);
+    assert!(found.unwrap().outputs[0].sqnr_db > 25.0);
 }
 
 #[test]
@@ -719,6 +752,176 @@ fn recurrent_operators_become_integer_with_their_states() {
     }
 }
 
+/// A single-operator model of the family that its name starts with.
+fn operator(name: &str) -> Model {
+    let cases = bantam_tests::cases().unwrap();
+    let case = cases.iter().find(|c| c.name.ends_with(&format!("/{name}")));
+    Model::open(&case.unwrap().model).unwrap()
+}
+
+#[test]
+fn recurrent_operators_become_integer_inside_loops_and_branches() {
+    for (name, len) in [
+        ("unidirectional_sequence_lstm_plain_f32", 2 * 4 * 5),
+        (
+            "unidirectional_sequence_lstm_norm_projection_f32",
+            2 * 4 * 5,
+        ),
+        ("lstm_norm_projection_f32", 2 * 5),
+        ("svdf_rank2_f32", 2 * 9),
+    ] {
+        let operator = operator(name);
+        let looped = (in_loop(&operator, 3), noise(40, len));
+        let chosen = noise(40, len).into_iter().enumerate();
+        let chosen = chosen.map(|(i, sample)| [vec![vec![i as u8 % 2]], sample].concat());
+        let branched = (in_branches(&operator), chosen.collect::<Vec<_>>());
+        for (model, samples) in [looped, branched] {
+            let recipe = recipe(Mode::Int8Only, None, None);
+            let statistics = calibrate(&model, &samples[..], &recipe, 2, &quiet).unwrap();
+            let text = statistics.to_json(&model);
+            assert_eq!(Statistics::from_json(&text, &model).unwrap(), statistics);
+            let (converted, report) = quantize(&model, &statistics, &recipe).unwrap();
+            assert_eq!(report.kept_float, [], "{name}");
+            let tensors = converted.subgraphs.iter().flat_map(|s| &s.tensors);
+            let states = tensors.filter(|t| t.is_variable && t.dtype != DType::F32);
+            assert!(states.count() > 0, "{name}");
+            let found = compare(
+                &model,
+                &converted,
+                &samples[..],
+                Numerics::Reference,
+                &quiet,
+            );
+            let sqnr = found.unwrap().outputs[0].sqnr_db;
+            assert!(sqnr > 30.0, "{name}: {sqnr} dB");
+        }
+    }
+}
+
+/// A model of two products, one of them in three rounds of a loop, and one sample.
+fn product_beside_a_loop() -> (Model, Vec<Vec<Vec<u8>>>) {
+    let inner = operator("fully_connected_b1_k33_u10_f32");
+    let mut model = in_loop(&inner, 3);
+    let once = inner.subgraphs[0].nodes[0].clone();
+    let main = &mut model.subgraphs[0];
+    let mut copy = |id: TensorId| match main.inputs.first() {
+        Some(&input) if id == inner.subgraphs[0].inputs[0] => input,
+        _ => main.add_tensor(inner.subgraphs[0][id].clone()),
+    };
+    let inputs = once.inputs.iter().flatten().map(|&id| copy(id));
+    let inputs: Vec<TensorId> = inputs.collect();
+    let output = copy(once.outputs[0]);
+    main.nodes.push(Node::new(once.op, &inputs, &[output]));
+    main.outputs.push(output);
+    let len = main[main.inputs[0]].shape.iter().product();
+    (model, noise(8, len))
+}
+
+#[test]
+fn the_share_of_int8_multiplications_counts_the_rounds_of_loops() {
+    let (model, samples) = product_beside_a_loop();
+    let text = "[[ops]]\nsubgraph = 0\nop = 'FULLY_CONNECTED'\nmode = 'float'";
+    let recipe = Recipe::from_toml(text).unwrap();
+    let statistics = calibrate(&model, &samples[..], &recipe, 1, &quiet).unwrap();
+    let goal = auto::Goal {
+        judge: &|_: &Model| Ok::<f64, ConvertError>(1.0),
+        least: 0.0,
+        precision: Scheme::Float,
+    };
+    let found = auto::find(&model, &statistics, &recipe, &goal, &samples[..], 1, &quiet);
+    assert_eq!(found.unwrap().curve[0].share, 0.75);
+}
+
+#[test]
+fn what_writes_zeros_or_constants_becomes_integer() {
+    for (name, needs_zero) in [
+        ("matrix_diag/matrix_diag_rank2_f32", true),
+        ("scatter_nd/scatter_nd_slices_f32", true),
+        ("matrix_set_diag/matrix_set_diag_wide_f32", false),
+        ("one_hot/one_hot_last_f32", false),
+    ] {
+        let cases = bantam_tests::cases().unwrap();
+        let case = cases.iter().find(|c| c.name == name).unwrap();
+        let mut model = Model::open(&case.model).unwrap();
+        if name.starts_with("scatter_nd") {
+            // The case itself names a place twice.
+            let graph = &mut model.subgraphs[0];
+            let indices = graph.nodes[0].inputs[0].unwrap();
+            let distinct = [4i32, 0, 2].into_iter().flat_map(i32::to_le_bytes);
+            graph[indices].data = Some(distinct.collect::<Vec<u8>>().into());
+        }
+        let samples = [case
+            .inputs
+            .iter()
+            .map(|i| i.bytes.clone())
+            .collect::<Vec<_>>()];
+        let strict = recipe(Mode::Int8Only, None, None);
+        let (converted, _) = convert(&model, &samples[..], &strict, 1, &quiet).unwrap();
+        let found = compare(
+            &model,
+            &converted,
+            &samples[..],
+            Numerics::Reference,
+            &quiet,
+        );
+        let graph = &converted.subgraphs[0];
+        let result = graph[graph.outputs[0]].quantization.as_ref().unwrap();
+        let steps = found.unwrap().outputs[0].max_abs / f64::from(result.scale[0]);
+        assert!(steps < 1.1, "{name}: {steps} steps");
+        assert!(!needs_zero || result.zero_point == [0], "{name}");
+    }
+}
+
+#[test]
+fn int8_that_may_meet_in_one_place_stays_float() {
+    let model = operator("scatter_nd_elements_f32");
+    let graph = &model.subgraphs[0];
+    let inputs = graph.inputs.iter().map(|&id| &graph[id]);
+    let sample: Vec<Vec<u8>> = inputs
+        .map(|t| vec![0; t.dtype.byte_len(&t.shape).unwrap()])
+        .collect();
+    let strict = recipe(Mode::Int8Only, None, None);
+    let result = convert(&model, &[sample][..], &strict, 1, &quiet);
+    let Err(ConvertError::Float { floats, .. }) = result else {
+        panic!("{result:?}");
+    };
+    assert!(
+        floats[0].reason.contains("names a place twice"),
+        "{floats:?}"
+    );
+}
+
+#[test]
+fn what_has_no_integer_kernel_is_named_inside_a_loop_too() {
+    for name in ["lstm_basic_f32", "unidirectional_sequence_rnn_tanh_f32"] {
+        let model = in_loop(&operator(name), 2);
+        let graph = &model.subgraphs[0];
+        let zeros = |&id: &TensorId| vec![0; graph[id].dtype.byte_len(&graph[id].shape).unwrap()];
+        let sample: Vec<Vec<u8>> = graph.inputs.iter().map(zeros).collect();
+        let strict = recipe(Mode::Int8Only, None, None);
+        let result = convert(&model, &[sample][..], &strict, 1, &quiet);
+        let Err(ConvertError::Float { floats, .. }) = result else {
+            panic!("{name}: {result:?}");
+        };
+        assert!(floats.iter().any(|f| f.subgraph == 2), "{name}: {floats:?}");
+    }
+}
+
+#[test]
+fn an_lstm_that_litert_gets_wrong_stays_float() {
+    let name = "unidirectional_sequence_lstm_all_time_major_f32.tflite";
+    let path = bantam_tests::data()
+        .join("ops/unidirectional_sequence_lstm")
+        .join(name);
+    let model = Model::open(&path).unwrap();
+    let samples = noise(2, 3 * 4 * 5);
+    let recipe = recipe(Mode::Int8, None, None);
+    let (converted, report) = convert(&model, &samples[..], &recipe, 1, &quiet).unwrap();
+    assert_eq!(converted.subgraphs, model.subgraphs);
+    assert_eq!((report.quantized, report.kept_float.len()), (0, 1));
+    assert!(report.kept_float[0].reason.contains("peepholes"));
+}
+
 /// A model of one LSTM, and samples for it.
 fn lstm() -> (Model, Vec<Vec<Vec<u8>>>) {
     let name = "unidirectional_sequence_lstm_norm_projection_f32.tflite";
@@ -775,21 +978,6 @@ fn an_lstm_of_another_subgraph_is_converted_and_one_that_is_not_reached_stays() 
         assert_eq!(converted.subgraphs[entry], expected.subgraphs[0]);
         assert_eq!(converted.subgraphs[1 - entry], model.subgraphs[1 - entry]);
     }
-}
-
-#[test]
-fn an_lstm_that_litert_gets_wrong_stays_float() {
-    let name = "unidirectional_sequence_lstm_all_time_major_f32.tflite";
-    let path = bantam_tests::data()
-        .join("ops/unidirectional_sequence_lstm")
-        .join(name);
-    let model = Model::open(&path).unwrap();
-    let samples = noise(2, 3 * 4 * 5);
-    let recipe = recipe(Mode::Int8, None, None);
-    let (converted, report) = convert(&model, &samples[..], &recipe, 1, &quiet).unwrap();
-    assert_eq!(converted.subgraphs, model.subgraphs);
-    assert_eq!((report.quantized, report.kept_float.len()), (0, 1));
-    assert!(report.kept_float[0].reason.contains("peepholes"));
 }
 
 /// The values of tensor `name` of subgraph 2 in each round, for one sample.

@@ -12,6 +12,7 @@ use bantam_converter::samples::{ElementType, write_npz};
 use bantam_converter::{Granularity, IoType, Mode, Recipe, convert};
 use bantam_model::cpu::{Options, Plan, Runner};
 use bantam_model::{DType, Model, Node, Numerics, Subgraph, Tensor, ops};
+use bantam_tests::bodies::{in_branches, in_loop};
 use bantam_tests::{Array, Case, arrays, cases};
 
 /// What LiteRT itself cannot load, float or converted, by a part of the name, the kernels, and why.
@@ -73,6 +74,8 @@ struct Trial {
     name: String,
     model: Model,
     inputs: Vec<Vec<u8>>,
+    /// How often it runs before its outputs are taken.
+    runs: usize,
 }
 
 fn run(trial: &Trial, numerics: Numerics) -> Vec<(DType, Array)> {
@@ -88,7 +91,9 @@ fn run(trial: &Trial, numerics: Numerics) -> Vec<(DType, Array)> {
     for (index, input) in trial.inputs.iter().enumerate() {
         runner.set_input(index, input).unwrap();
     }
-    runner.run().unwrap();
+    for _ in 0..trial.runs {
+        runner.run().unwrap();
+    }
     let outputs = runner.plan().outputs().iter().enumerate();
     outputs
         .map(|(index, &id)| {
@@ -112,7 +117,7 @@ fn litert(folder: &Path, trials: &[Trial]) -> BTreeMap<String, Result<Vec<Array>
         let subgraph = &trial.model.subgraphs[0];
         let names: Vec<String> = (0..trial.inputs.len()).map(|i| i.to_string()).collect();
         let inputs = names.iter().zip(&trial.inputs).zip(&subgraph.inputs);
-        let tensors: Vec<_> = inputs
+        let mut tensors: Vec<_> = inputs
             .map(|((name, bytes), &id)| {
                 let tensor = &subgraph[id];
                 (
@@ -123,6 +128,8 @@ fn litert(folder: &Path, trials: &[Trial]) -> BTreeMap<String, Result<Vec<Array>
                 )
             })
             .collect();
+        let runs = (trial.runs as i32).to_ne_bytes();
+        tensors.push(("runs", &[], ElementType::I32, &runs));
         write_npz(&path.with_extension("in.npz"), &tensors).unwrap();
     }
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("peers/litert.py");
@@ -207,6 +214,7 @@ fn int8_cases(recipe: &Recipe) -> Vec<Trial> {
         trials.push(Trial {
             name: case.name.replace('/', "-"),
             inputs: inputs.collect(),
+            runs: 1,
             model,
         });
     }
@@ -313,6 +321,7 @@ fn stays_near_float_by(recipe: &Recipe, least: usize, tolerance: f32) {
             name: case.name.replace('/', "-"),
             inputs: case.inputs.iter().map(|i| i.bytes.clone()).collect(),
             model,
+            runs: 1,
         });
         references.push(case.optimized);
     }
@@ -382,6 +391,63 @@ fn int16_operators_load_everywhere() {
     stays_near_float(Mode::Int16x8, 200, 0.02);
 }
 
+/// Recurrent operators in loops and branches, as int8, with an input for each.
+fn recurrent_bodies() -> Vec<Trial> {
+    let operators = float_cases().into_iter().filter(|case| {
+        let family = case.name.split('/').next().unwrap_or_default();
+        ["unidirectional_sequence_lstm", "lstm", "svdf"].contains(&family)
+    });
+    let mut trials = Vec::new();
+    for case in operators {
+        let sample: Vec<Vec<u8>> = case.inputs.iter().map(|i| i.bytes.clone()).collect();
+        let float = Model::open(&case.model).unwrap();
+        let chosen = |then: u8| [vec![vec![then]], sample.clone()].concat();
+        let models = [
+            ("loop", in_loop(&float, 3), vec![sample.clone()]),
+            ("if", in_branches(&float), vec![chosen(0), chosen(1)]),
+        ];
+        for (kind, model, samples) in models {
+            let recipe = Recipe::default();
+            let Ok((model, report)) = convert(&model, &samples[..], &recipe, 1, &|_, _| {}) else {
+                continue;
+            };
+            if report.kept_float.is_empty() {
+                trials.push(Trial {
+                    name: format!("{}-{kind}", case.name.replace('/', "-")),
+                    model,
+                    inputs: samples[0].clone(),
+                    runs: 2,
+                });
+            }
+        }
+    }
+    trials
+}
+
+#[test]
+#[ignore = "needs LiteRT: BANTAM_PYTHON names a Python with ai-edge-litert and numpy"]
+fn recurrent_operators_in_loops_and_branches_agree() {
+    let trials = recurrent_bodies();
+    assert!(trials.len() >= 16, "only {} convert", trials.len());
+    let folder = tempfile::tempdir().unwrap();
+    let answers = litert(folder.path(), &trials);
+    for trial in &trials {
+        for (kernels, numerics) in [
+            ("reference", Numerics::Reference),
+            ("optimized", Numerics::Fast),
+            ("xnnpack", Numerics::Fast),
+        ] {
+            let name = format!("{} {kernels}", trial.name);
+            let theirs = answers[&name]
+                .as_ref()
+                .unwrap_or_else(|e| panic!("{name}: {e}"));
+            for ((dtype, ours), theirs) in run(trial, numerics).iter().zip(theirs) {
+                assert!(agree(*dtype, ours, theirs, 0), "{name}");
+            }
+        }
+    }
+}
+
 /// A convolution of which nothing is left after RELU, for all samples.
 fn dead_layer() -> Model {
     let mut subgraph = Subgraph::default();
@@ -430,6 +496,7 @@ fn dead_layers_load_everywhere() {
             name: mode.to_string(),
             model,
             inputs: sample.clone(),
+            runs: 1,
         });
     }
     let folder = tempfile::tempdir().unwrap();
@@ -467,6 +534,7 @@ fn modes_that_meet_in_one_graph_load_everywhere() {
             name: format!("from-{}", modes[first]),
             model,
             inputs: sample.clone(),
+            runs: 1,
         });
     }
     let reference = run(
@@ -474,6 +542,7 @@ fn modes_that_meet_in_one_graph_load_everywhere() {
             name: String::new(),
             model: float,
             inputs: sample.clone(),
+            runs: 1,
         },
         Numerics::Fast,
     );

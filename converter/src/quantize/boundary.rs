@@ -1,5 +1,5 @@
-//! Tensors through which operators hand data to the subgraphs that they run: which of them are
-//! integers, and with what parameters.
+//! Tensors through which operators hand data to the subgraphs that they run, or to variables: which
+//! of them are integers, and with what parameters.
 //!
 //! What is handed over keeps its bytes, so that both sides must have the same type and parameters:
 //! the operand of an `IF` and the inputs of both branches; of a `WHILE` the operand, the inputs of
@@ -8,10 +8,14 @@
 //! the same type (or, for what they do not compute, read it so) and float otherwise. Its members share one range, so that an integer group gives the
 //! same numbers as a float one with QUANTIZE and DEQUANTIZE in the body would: dequantizing and
 //! quantizing again with the same parameters changes nothing.
+//!
+//! What is assigned to a variable (`ASSIGN_VARIABLE`) and read from it (`READ_VARIABLE`), anywhere, is a
+//! group too: LiteRT keeps the bytes of any type. It is integer where all that assign and read shall be
+//! and one of the operators around them computes it in integers.
 
 use std::collections::HashMap;
 
-use bantam_model::ops::BodyOutputs;
+use bantam_model::ops::{BodyOutputs, Memory};
 use bantam_model::quant::PerTensor;
 use bantam_model::{DType, Model, Node, Subgraph, TensorId};
 
@@ -48,8 +52,12 @@ struct Group {
     inputs: Vec<Place>,
     /// Outputs of subgraphs.
     outputs: Vec<Place>,
-    /// Operands and results of the operators that run them.
+    /// Operands and results of the operators that run them, or that assign or read a variable.
     outside: Vec<Place>,
+    /// Whether it is what a variable holds.
+    is_variable: bool,
+    /// Why it must be float, whatever it is.
+    refused: Option<String>,
     /// The integers of each of these operators; `None` for one that is float.
     widths: Vec<Option<Width>>,
     /// Its integers, unless it is float for this reason.
@@ -61,6 +69,8 @@ impl Group {
         inputs: Vec::new(),
         outputs: Vec::new(),
         outside: Vec::new(),
+        is_variable: false,
+        refused: None,
         widths: Vec::new(),
         width: Err(String::new()),
     };
@@ -82,18 +92,61 @@ impl Group {
     }
 }
 
-/// An operand or result of an operator that runs subgraphs, and what it is inside one of them.
+/// An operand or result of an operator that runs subgraphs, and what it is inside one of them; or one
+/// of an operator that assigns or reads a variable.
 struct Link {
     /// Whether it is a result, and its position.
     at: (bool, usize),
     outside: TensorId,
     input: Option<Place>,
     output: Option<Place>,
+    /// The first handle of the variable.
+    variable: Option<Place>,
 }
 
-/// What `node` hands over, and to what.
-fn links(model: &Model, node: &Node) -> Vec<Link> {
+impl Link {
+    /// A tensor of the group, or what stands for it.
+    fn place(&self) -> Option<Place> {
+        self.input.or(self.output).or(self.variable)
+    }
+}
+
+/// The variable that `node` of `subgraph` assigns or reads, by container and name, if its handle is
+/// made there.
+fn variable<'a>(subgraph: &'a Subgraph, node: &Node) -> Option<(&'a str, &'a str)> {
+    let handle = node.input(0)?;
+    let mut makers = subgraph.nodes.iter();
+    let maker = makers.find(|maker| maker.outputs.contains(&handle))?;
+    match maker.op.operator().ok()?.memory()? {
+        Memory::Handle { container, name } => Some((container, name)),
+        _ => None,
+    }
+}
+
+/// Whether `node` assigns or reads a variable; its operand or result that has the value.
+fn value_of_variable(node: &Node) -> Option<((bool, usize), TensorId)> {
+    match node.op.operator().ok()?.memory()? {
+        Memory::Write => Some(((false, 1), node.input(1)?)),
+        Memory::Read => Some(((true, 0), *node.outputs.first()?)),
+        _ => None,
+    }
+}
+
+/// What `node` of subgraph `number` hands over, and to what.
+fn links(model: &Model, number: usize, node: &Node) -> Vec<Link> {
     let mut links = Vec::new();
+    if let Some((at, outside)) = value_of_variable(node) {
+        let variable = variable(&model.subgraphs[number], node);
+        links.extend(variable.and_then(|variable| {
+            Some(Link {
+                at,
+                outside,
+                input: None,
+                output: None,
+                variable: Some(first_handle(model, variable)?),
+            })
+        }));
+    }
     for body in node.op.bodies() {
         let Some((number, inner)) = usize::try_from(body.subgraph)
             .ok()
@@ -110,6 +163,7 @@ fn links(model: &Model, node: &Node) -> Vec<Link> {
                 outside,
                 input: Some((number, input)),
                 output: next.map(|&output| (number, output)),
+                variable: None,
             }));
         }
         if body.outputs != BodyOutputs::Condition {
@@ -120,11 +174,26 @@ fn links(model: &Model, node: &Node) -> Vec<Link> {
                     outside,
                     input: None,
                     output: Some((number, output)),
+                    variable: None,
                 });
             }
         }
     }
     links
+}
+
+/// The first handle of `wanted` in the model.
+fn first_handle(model: &Model, wanted: (&str, &str)) -> Option<Place> {
+    let mut subgraphs = model.subgraphs.iter().enumerate();
+    subgraphs.find_map(|(number, subgraph)| {
+        let mut nodes = subgraph.nodes.iter();
+        nodes.find_map(|node| match node.op.operator().ok()?.memory()? {
+            Memory::Handle { container, name } if (container, name) == wanted => {
+                Some((number, *node.outputs.first()?))
+            }
+            _ => None,
+        })
+    })
 }
 
 impl<'a> Boundary<'a> {
@@ -144,9 +213,10 @@ impl<'a> Boundary<'a> {
         for &subgraph in reachable {
             let nodes = model.subgraphs[subgraph].nodes.iter();
             for (node, verdict) in nodes.zip(&parts[&subgraph].verdicts) {
-                boundary.add(subgraph, &links(model, node), verdict.call());
+                boundary.add(subgraph, &links(model, subgraph, node), verdict.call());
             }
         }
+        boundary.refuse_variables_used_elsewhere(reachable);
         boundary.refuse_what_cannot_be_integer(ranges);
         while boundary.refuse_what_is_float(parts) {}
         boundary
@@ -156,7 +226,10 @@ impl<'a> Boundary<'a> {
     fn add(&mut self, subgraph: usize, links: &[Link], width: Option<Width>) {
         for link in links {
             let same = links.iter().filter(|other| other.at == link.at);
-            let inside = same.flat_map(|link| link.input.into_iter().chain(link.output));
+            let inside = same.flat_map(|link| {
+                let ends = link.input.into_iter().chain(link.output);
+                ends.chain(link.variable)
+            });
             let ids: Vec<usize> = inside.map(|place| self.group_of(place)).collect();
             for &other in &ids {
                 self.merge(ids[0], other);
@@ -167,6 +240,7 @@ impl<'a> Boundary<'a> {
             group.inputs.extend(link.input);
             group.outputs.extend(link.output);
             group.outside.push((subgraph, link.outside));
+            group.is_variable |= link.variable.is_some();
             group.widths.push(width);
         }
     }
@@ -190,8 +264,36 @@ impl<'a> Boundary<'a> {
         group.outputs.extend(from_group.outputs);
         group.outside.extend(from_group.outside);
         group.widths.extend(from_group.widths);
+        group.is_variable |= from_group.is_variable;
         for group in self.group.values_mut().filter(|group| **group == from) {
             *group = into;
+        }
+    }
+
+    /// Makes variables float that subgraphs use which are not converted; all of them where it is not
+    /// known whose handle an operator is given.
+    fn refuse_variables_used_elsewhere(&mut self, reachable: &[usize]) {
+        let model = self.model;
+        for (number, subgraph) in model.subgraphs.iter().enumerate() {
+            for node in &subgraph.nodes {
+                if value_of_variable(node).is_none() {
+                    continue;
+                }
+                let place = variable(subgraph, node).and_then(|v| first_handle(model, v));
+                let reason = match place {
+                    None => format!("subgraph {number} is given the handle of a variable"),
+                    Some(_) if reachable.contains(&number) => continue,
+                    Some(_) => {
+                        format!("subgraph {number}, which stays as it is, uses the variable")
+                    }
+                };
+                let which = place.map(|place| self.group.get(&place).copied());
+                for (index, group) in self.groups.iter_mut().enumerate() {
+                    if group.is_variable && which.is_none_or(|which| which == Some(index)) {
+                        group.refused.get_or_insert_with(|| reason.clone());
+                    }
+                }
+            }
         }
     }
 
@@ -216,7 +318,7 @@ impl<'a> Boundary<'a> {
                 }
             });
             // A subgraph may not have run, or not use one of its inputs, so that not all are seen.
-            group.width = match reason {
+            group.width = match reason.or(group.refused.clone()) {
                 Some(reason) => Err(reason),
                 None => group.common_width(),
             };
@@ -254,7 +356,7 @@ impl<'a> Boundary<'a> {
     ) -> Option<String> {
         let is_integer_at = |(subgraph, id): Place, node: &Node, verdict: &Verdict| match verdict {
             Verdict::Call(_) => {
-                let mut links = links(self.model, node).into_iter();
+                let mut links = links(self.model, subgraph, node).into_iter();
                 links.any(|link| link.outside == id && self.width_at(&link) == Some(&Ok(width)))
                     && self.model.subgraphs[subgraph][id].dtype == DType::F32
             }
@@ -278,6 +380,13 @@ impl<'a> Boundary<'a> {
                 node.inputs.contains(&Some(id)) && is_integer_at((subgraph, id), node, verdict)
             });
         }
+        for &(subgraph, id) in group.outside.iter().filter(|_| group.is_variable) {
+            used |= self.nodes(subgraph, parts).any(|(node, verdict)| {
+                let touches = node.inputs.contains(&Some(id)) || node.outputs.contains(&id);
+                let is_other = value_of_variable(node).is_none();
+                touches && is_other && is_integer_at((subgraph, id), node, verdict)
+            });
+        }
         (!used).then(|| format!("no operator of the subgraph uses it in {}", width.dtype()))
     }
 
@@ -294,24 +403,27 @@ impl<'a> Boundary<'a> {
     }
 
     fn of(&self, link: &Link) -> Option<&Group> {
-        let place = link.input.or(link.output)?;
-        self.groups.get(*self.group.get(&place)?)
+        self.groups.get(*self.group.get(&link.place()?)?)
     }
 
     fn width_at(&self, link: &Link) -> Option<&Result<Width, String>> {
         self.of(link).map(|group| &group.width)
     }
 
-    /// Why `node` of `subgraph` hands over float data, if it does.
-    pub fn obstacle(&self, subgraph: &Subgraph, node: &Node) -> Option<String> {
-        let links = links(self.model, node);
+    /// Why `node` of subgraph `number` hands over float data, if it does.
+    pub fn obstacle(&self, number: usize, node: &Node) -> Option<String> {
+        let subgraph = &self.model.subgraphs[number];
+        let links = links(self.model, number, node);
         let mut floats = links
             .iter()
             .filter(|link| subgraph[link.outside].dtype == DType::F32);
         floats.find_map(|link| {
             let name = &subgraph[link.outside].name;
             let reason = self.width_at(link)?.as_ref().err()?;
-            Some(format!("{name:?} is handed over as float: {reason}"))
+            Some(match link.variable {
+                Some(_) => format!("the variable that has {name:?} stays float: {reason}"),
+                None => format!("{name:?} is handed over as float: {reason}"),
+            })
         })
     }
 
@@ -369,7 +481,7 @@ impl<'a> Boundary<'a> {
     pub fn calls(&self, subgraph: usize, params: &HashMap<usize, Params>) -> HashMap<usize, Ends> {
         let nodes = self.model.subgraphs[subgraph].nodes.iter().enumerate();
         let ends = |(index, node): (usize, &Node)| {
-            let links = links(self.model, node);
+            let links = links(self.model, subgraph, node);
             let find = |at: (bool, usize)| {
                 let link = links.iter().find(|link| link.at == at)?;
                 encoding(self.of(link)?, params)

@@ -86,6 +86,17 @@ impl Width {
     pub fn cover(self, range: Range) -> PerTensor {
         PerTensor::from_range(range.min, range.max, self.dtype())
     }
+
+    /// The same with zero point 0.
+    pub fn cover_symmetric(self, range: Range) -> PerTensor {
+        let largest = range.max.max(-range.min).max(0.0);
+        let around = PerTensor::from_range(-largest, largest, self.dtype());
+        match self {
+            // From -127 to 127: a step fewer than the asymmetric range has.
+            Self::Int8 => PerTensor::new(around.scale * (255.0 / 254.0), 0),
+            Self::Int16 => around,
+        }
+    }
 }
 
 /// An integer type, scale and zero point.

@@ -135,10 +135,17 @@ impl Groups {
             let Some(rule) = verdict.rule(width) else {
                 continue;
             };
-            if let Results::Fixed(fixed) = rule.results {
-                for output in &node.outputs {
-                    params.fixed[output.index()] = Some(fixed);
+            let fixed = match rule.results {
+                Results::Fixed(fixed) => fixed,
+                Results::SymmetricAsInputs => {
+                    let tensors = activations(node, rule).chain(node.outputs.iter().copied());
+                    let all = tensors.map(|id| ranges.get(id));
+                    width.cover_symmetric(all.fold(Range::EMPTY, Range::union))
                 }
+                _ => continue,
+            };
+            for output in &node.outputs {
+                params.fixed[output.index()] = Some(fixed);
             }
         }
         let shared = shared(subgraph);

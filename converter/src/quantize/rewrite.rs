@@ -223,7 +223,7 @@ impl<'a> Rewriter<'a> {
         for (index, input) in node.inputs.iter().enumerate() {
             let Some(id) = *input else { continue };
             new.inputs[index] = Some(match rule.role(index) {
-                Role::Plain => id,
+                Role::Plain | Role::DistinctPlaces => id,
                 Role::Activation => self.operand(id, self.wanted(node, rule, width, id)),
                 Role::Weights { axis } => {
                     let axis = settings.weights.axis(axis);
@@ -389,7 +389,9 @@ impl<'a> Rewriter<'a> {
     /// The encoding in which `node` must read the activation `id`.
     fn wanted(&self, node: &Node, rule: &QuantRule, width: Width, id: TensorId) -> Encoding {
         match (rule.results, node.outputs.first()) {
-            (Results::SameAsInputs, Some(&output)) => self.params.get(output, width),
+            (Results::SameAsInputs | Results::SymmetricAsInputs, Some(&output)) => {
+                self.params.get(output, width)
+            }
             _ => self.params.get(id, width),
         }
     }

@@ -23,6 +23,12 @@ pub enum RunError {
     /// The graph itself is not sound.
     #[error("{0}")]
     Graph(String),
+    /// Operators of the subgraph, or of those that it runs, that the CPU path does not compute.
+    #[error("there is no kernel on the CPU path for {}", operators.join(", "))]
+    NoKernel {
+        /// The kinds of operator, each once, by name.
+        operators: Vec<String>,
+    },
     /// One operator cannot be prepared.
     #[error("operator {index} ({op})")]
     Op {

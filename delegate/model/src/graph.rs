@@ -106,6 +106,24 @@ pub struct SignatureDef {
 }
 
 impl Model {
+    /// The subgraph `entry`, if there is one, and all that operators of those in the list run.
+    pub fn reachable(&self, entry: usize) -> Vec<usize> {
+        let count = self.subgraphs.len();
+        let mut list = Vec::from_iter((entry < count).then_some(entry));
+        let mut at = 0;
+        while let Some(&subgraph) = list.get(at) {
+            let nodes = self.subgraphs[subgraph].nodes.iter();
+            for body in nodes.flat_map(|n| n.op.bodies()) {
+                match usize::try_from(body.subgraph) {
+                    Ok(body) if body < count && !list.contains(&body) => list.push(body),
+                    _ => {}
+                }
+            }
+            at += 1;
+        }
+        list
+    }
+
     /// Removes tensors that nothing refers to; those that remain get new ids.
     pub fn remove_unused_tensors(&mut self) {
         for (number, subgraph) in self.subgraphs.iter_mut().enumerate() {

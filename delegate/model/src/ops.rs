@@ -269,14 +269,20 @@ pub struct Opaque {
 
 /// [`Attributes`] of an operator that has none: the empty table that the format gives it.
 macro_rules! no_attributes {
+    ($name:ident) => {
+        no_attributes!(@write $name, NONE);
+    };
     ($name:ident, $options:ident) => {
+        no_attributes!(@write $name, $options(Box::default()));
+    };
+    (@write $name:ident, $($options:tt)+) => {
         impl Attributes for $name {
             fn read(_: &tfl::BuiltinOptionsT) -> Result<Self, OpError> {
                 Ok(Self)
             }
 
             fn write(&self) -> tfl::BuiltinOptionsT {
-                tfl::BuiltinOptionsT::$options(Box::default())
+                tfl::BuiltinOptionsT::$($options)+
             }
         }
     };

@@ -408,8 +408,10 @@ impl Frame {
             .unwrap_or(usize::MAX)
     }
 
-    /// Copies the operands from `first` on into the inputs.
-    pub fn take_operands(&self, run: &mut Run<'_>, first: usize) {
+    /// Starts anew, as LiteRT does whenever the operator runs: copies the operands from `first` on
+    /// into the inputs and resets the variables.
+    pub fn start(&self, run: &mut Run<'_>, first: usize) {
+        self.plan.reset_variables(&mut run.scratch[self.start..]);
         for (index, input) in self.plan.inputs.iter().enumerate() {
             let operand = run.inputs.get(first + index).copied().flatten();
             self.take(run, operand, input.index());
@@ -439,7 +441,7 @@ impl Frame {
 
     /// Runs once on the operands from `first` on, for the operator's results.
     pub fn call(&self, run: &mut Run<'_>, first: usize) {
-        self.take_operands(run, first);
+        self.start(run, first);
         if self.run(run) {
             self.give_results(run, 0..run.outputs.len());
         }

@@ -1,6 +1,6 @@
 //! From a subgraph to steps that only have to be run: shapes, kernels, constants, memory.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
@@ -64,7 +64,8 @@ pub(crate) struct Step {
     pub bodies: Vec<Arc<Plan>>,
 }
 
-/// A tensor that keeps its value between runs.
+/// A tensor that keeps its value between runs; in a subgraph that an operator runs, between the
+/// rounds of one run of that operator.
 #[derive(Debug, Clone)]
 pub(crate) struct Variable {
     pub tensor: usize,
@@ -98,6 +99,15 @@ impl Plan {
     /// Plans a subgraph of `model`, the first if the options do not say another, and those that
     /// it runs.
     pub fn new(model: &Model, options: &Options) -> Result<Self, RunError> {
+        let nodes = model.reachable(options.subgraph).into_iter();
+        let nodes = nodes.flat_map(|subgraph| &model.subgraphs[subgraph].nodes);
+        let missing = nodes.filter(|node| node.op.operator().is_err());
+        let missing: BTreeSet<String> = missing.map(|node| node.op.to_string()).collect();
+        if !missing.is_empty() {
+            return Err(RunError::NoKernel {
+                operators: missing.into_iter().collect(),
+            });
+        }
         let mut context = Context::new(model, options);
         let mut planner = Planner::new(options.subgraph, options, &mut context)?;
         planner.resize_inputs()?;
@@ -148,6 +158,19 @@ impl Plan {
     /// Bytes of memory that a run needs for tensors and scratch.
     pub fn memory(&self) -> usize {
         self.arena_len + self.scratch_len
+    }
+
+    /// Gives the variables in `arena` the values that they start with.
+    pub(super) fn reset_variables(&self, arena: &mut [u8]) {
+        for variable in &self.variables {
+            if let Place::Arena(range) = &self.places[variable.tensor] {
+                let place = &mut arena[range.clone()];
+                match &variable.start {
+                    Some(start) if start.len() == place.len() => place.copy_from_slice(start),
+                    _ => place.fill(variable.fill),
+                }
+            }
+        }
     }
 
     /// Runs all steps in order, until the run has no calls left.
@@ -244,12 +267,6 @@ impl<'a, 'm> Planner<'a, 'm> {
     /// Gives the inputs the shapes of an operator's `operands`, and their values where those are
     /// known.
     pub fn bind(&mut self, operands: &[Value]) -> Result<(), RunError> {
-        if let Some(variable) = self.subgraph.tensors.iter().find(|t| t.is_variable) {
-            return Err(RunError::Graph(format!(
-                "tensor {:?} keeps its value between runs, which a subgraph that an operator runs has no memory for",
-                variable.name
-            )));
-        }
         let inputs = &self.subgraph.inputs;
         if operands.len() != inputs.len() {
             return Err(RunError::Graph(format!(

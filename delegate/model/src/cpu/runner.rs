@@ -110,15 +110,7 @@ impl Runner {
     /// Forgets what earlier runs left in variables: the next one starts as the first did.
     pub fn reset_variables(&mut self) {
         self.state.as_mut_slice().fill(0);
-        for variable in &self.plan.variables {
-            if let Place::Arena(range) = &self.plan.places[variable.tensor] {
-                let place = &mut self.arena.as_mut_slice()[range.clone()];
-                match &variable.start {
-                    Some(start) if start.len() == place.len() => place.copy_from_slice(start),
-                    _ => place.fill(variable.fill),
-                }
-            }
-        }
+        self.plan.reset_variables(self.arena.as_mut_slice());
     }
 
     /// Runs every operator once. Allocates nothing.

@@ -15,15 +15,7 @@ use crate::tensor::{DType, Shape};
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Abs;
 
-impl Attributes for Abs {
-    fn read(_: &tfl::BuiltinOptionsT) -> Result<Self, OpError> {
-        Ok(Self)
-    }
-
-    fn write(&self) -> tfl::BuiltinOptionsT {
-        tfl::BuiltinOptionsT::AbsOptions(Box::default())
-    }
-}
+no_attributes!(Abs, AbsOptions);
 
 impl Operator for Abs {
     fn infer_shapes(&self, io: &Signature) -> Result<Vec<Shape>, OpError> {

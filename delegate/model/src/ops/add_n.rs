@@ -15,15 +15,7 @@ use crate::tensor::{DType, Shape};
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct AddN;
 
-impl Attributes for AddN {
-    fn read(_: &tfl::BuiltinOptionsT) -> Result<Self, OpError> {
-        Ok(Self)
-    }
-
-    fn write(&self) -> tfl::BuiltinOptionsT {
-        tfl::BuiltinOptionsT::AddNOptions(Box::default())
-    }
-}
+no_attributes!(AddN, AddNOptions);
 
 impl Operator for AddN {
     fn infer_shapes(&self, io: &Signature) -> Result<Vec<Shape>, OpError> {

@@ -13,15 +13,7 @@ pub struct AssignVariable;
 
 const VALUE: usize = 1;
 
-impl Attributes for AssignVariable {
-    fn read(_: &tfl::BuiltinOptionsT) -> Result<Self, OpError> {
-        Ok(Self)
-    }
-
-    fn write(&self) -> tfl::BuiltinOptionsT {
-        tfl::BuiltinOptionsT::AssignVariableOptions(Box::default())
-    }
-}
+no_attributes!(AssignVariable, AssignVariableOptions);
 
 impl Operator for AssignVariable {
     fn infer_shapes(&self, _: &Signature) -> Result<Vec<Shape>, OpError> {

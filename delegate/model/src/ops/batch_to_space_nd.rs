@@ -14,15 +14,7 @@ use crate::tensor::Shape;
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct BatchToSpaceNd;
 
-impl Attributes for BatchToSpaceNd {
-    fn read(_: &tfl::BuiltinOptionsT) -> Result<Self, OpError> {
-        Ok(Self)
-    }
-
-    fn write(&self) -> tfl::BuiltinOptionsT {
-        tfl::BuiltinOptionsT::BatchToSpaceNDOptions(Box::default())
-    }
-}
+no_attributes!(BatchToSpaceNd, BatchToSpaceNDOptions);
 
 impl Operator for BatchToSpaceNd {
     fn infer_shapes(&self, io: &Signature) -> Result<Vec<Shape>, OpError> {

@@ -12,15 +12,7 @@ use crate::tensor::{DType, Shape};
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct BroadcastArgs;
 
-impl Attributes for BroadcastArgs {
-    fn read(_: &tfl::BuiltinOptionsT) -> Result<Self, OpError> {
-        Ok(Self)
-    }
-
-    fn write(&self) -> tfl::BuiltinOptionsT {
-        tfl::BuiltinOptionsT::NONE
-    }
-}
+no_attributes!(BroadcastArgs);
 
 fn lengths(io: &Signature) -> Result<[usize; 2], OpError> {
     let [a] = io.input(0)?.shape_n()?;

@@ -12,15 +12,7 @@ use crate::tensor::{DType, Shape};
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Ceil;
 
-impl Attributes for Ceil {
-    fn read(_: &tfl::BuiltinOptionsT) -> Result<Self, OpError> {
-        Ok(Self)
-    }
-
-    fn write(&self) -> tfl::BuiltinOptionsT {
-        tfl::BuiltinOptionsT::NONE
-    }
-}
+no_attributes!(Ceil);
 
 impl Operator for Ceil {
     fn infer_shapes(&self, io: &Signature) -> Result<Vec<Shape>, OpError> {

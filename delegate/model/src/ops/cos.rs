@@ -12,15 +12,7 @@ use crate::tensor::{DType, Shape};
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Cos;
 
-impl Attributes for Cos {
-    fn read(_: &tfl::BuiltinOptionsT) -> Result<Self, OpError> {
-        Ok(Self)
-    }
-
-    fn write(&self) -> tfl::BuiltinOptionsT {
-        tfl::BuiltinOptionsT::CosOptions(Box::default())
-    }
-}
+no_attributes!(Cos, CosOptions);
 
 impl Operator for Cos {
     fn infer_shapes(&self, io: &Signature) -> Result<Vec<Shape>, OpError> {

@@ -3,7 +3,7 @@
 //! Input `[batch, height, width, depth]`, filter `[1, height, width, depth * multiplier]`, bias
 //! `[depth * multiplier]` or absent. Output channel `c` reads input channel `c / multiplier`.
 
-use bantam_kernels::{ConvGeometry, Quantizer};
+use bantam_kernels::{ConvGeometry, Quantizer, Scaling};
 
 use super::Activation;
 use super::Padding;
@@ -159,7 +159,7 @@ impl Operator for DepthwiseConv2d {
 
     fn prepare(&self, io: &Signature) -> Result<Kernel, OpError> {
         let geometry = self.geometry(io)?;
-        let rule = Rule::litert(geometry.batch, Quantizer::Asymmetric);
+        let reference = Rule::litert(geometry.batch, Quantizer::Asymmetric);
         let sum = WeightedSum {
             io,
             input: INPUT,
@@ -168,8 +168,12 @@ impl Operator for DepthwiseConv2d {
             activation: self.activation,
             reference: Rounding::Fixed,
             hybrid: Hybrid {
-                reference: rule,
-                fast: rule,
+                reference,
+                // XNNPACK leaves it to LiteRT's optimized kernel.
+                fast: Rule {
+                    scaling: Scaling::WeightsFirst,
+                    ..reference
+                },
             },
         };
         sum.prepare(geometry, true)
@@ -179,7 +183,8 @@ impl Operator for DepthwiseConv2d {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{Case, eval, signature};
+    use crate::ops::Numerics;
+    use crate::testing::{Case, eval, eval_with, signature};
 
     #[test]
     fn f32_keeps_channels_apart() {
@@ -218,6 +223,35 @@ mod tests {
         let output = Case::result(DType::U8).quantized(4.0, 200);
         let result = eval(DepthwiseConv2d::default(), &[input, weights], output);
         assert_eq!(result.get::<u8>(), [202, 73]);
+    }
+
+    #[test]
+    fn hybrid_results_depend_on_the_order_of_scales_in_the_last_bit() {
+        let input = Case::f32([1, 1, 1, 5], [0.1, 0.2, 0.3, 0.4, 0.55]);
+        let weights = [77i8, -5, 100, 3, 99];
+        let scales = [0.1f32, 0.3, 0.7, 0.013, 0.0077];
+        let operands = [
+            input,
+            Case::i8([1, 1, 1, 5], weights)
+                .quantized_per_axis(3, scales)
+                .constant(),
+        ];
+        let run = |numerics| {
+            let op = DepthwiseConv2d::default();
+            let output = [Case::result(DType::F32)];
+            eval_with(numerics, op, &operands, &output)[0].get::<f32>()
+        };
+        let row = 0.55f32 / 255.0;
+        let steps = [46, 93, 139, 185, 255];
+        let sums: [f32; 5] = std::array::from_fn(|c| (steps[c] * i32::from(weights[c])) as f32);
+        let together = std::array::from_fn(|c| sums[c] * (row * scales[c]));
+        let fours: [f32; 5] = std::array::from_fn(|c| match c {
+            4 => sums[c] * row * scales[c],
+            _ => sums[c] * scales[c] * row,
+        });
+        assert_ne!(together, fours);
+        assert_eq!(run(Numerics::Reference), together);
+        assert_eq!(run(Numerics::Fast), fours);
     }
 
     #[test]

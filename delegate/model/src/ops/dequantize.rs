@@ -14,15 +14,7 @@ use crate::tensor::{DType, Shape, element_count};
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Dequantize;
 
-impl Attributes for Dequantize {
-    fn read(_: &tfl::BuiltinOptionsT) -> Result<Self, OpError> {
-        Ok(Self)
-    }
-
-    fn write(&self) -> tfl::BuiltinOptionsT {
-        tfl::BuiltinOptionsT::DequantizeOptions(Box::default())
-    }
-}
+no_attributes!(Dequantize, DequantizeOptions);
 
 impl Operator for Dequantize {
     fn infer_shapes(&self, io: &Signature) -> Result<Vec<Shape>, OpError> {

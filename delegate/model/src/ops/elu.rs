@@ -14,15 +14,7 @@ use crate::tensor::{DType, Shape};
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Elu;
 
-impl Attributes for Elu {
-    fn read(_: &tfl::BuiltinOptionsT) -> Result<Self, OpError> {
-        Ok(Self)
-    }
-
-    fn write(&self) -> tfl::BuiltinOptionsT {
-        tfl::BuiltinOptionsT::NONE
-    }
-}
+no_attributes!(Elu);
 
 impl Operator for Elu {
     fn infer_shapes(&self, io: &Signature) -> Result<Vec<Shape>, OpError> {

@@ -16,15 +16,7 @@ use crate::tensor::{DType, Shape};
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct EmbeddingLookup;
 
-impl Attributes for EmbeddingLookup {
-    fn read(_: &tfl::BuiltinOptionsT) -> Result<Self, OpError> {
-        Ok(Self)
-    }
-
-    fn write(&self) -> tfl::BuiltinOptionsT {
-        tfl::BuiltinOptionsT::NONE
-    }
-}
+no_attributes!(EmbeddingLookup);
 
 const INDICES: usize = 0;
 const TABLE: usize = 1;

@@ -15,15 +15,7 @@ use crate::tensor::{DType, Shape};
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Equal;
 
-impl Attributes for Equal {
-    fn read(_: &tfl::BuiltinOptionsT) -> Result<Self, OpError> {
-        Ok(Self)
-    }
-
-    fn write(&self) -> tfl::BuiltinOptionsT {
-        tfl::BuiltinOptionsT::EqualOptions(Box::default())
-    }
-}
+no_attributes!(Equal, EqualOptions);
 
 impl Operator for Equal {
     fn infer_shapes(&self, io: &Signature) -> Result<Vec<Shape>, OpError> {

@@ -14,15 +14,7 @@ use crate::tensor::{DType, Shape};
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Exp;
 
-impl Attributes for Exp {
-    fn read(_: &tfl::BuiltinOptionsT) -> Result<Self, OpError> {
-        Ok(Self)
-    }
-
-    fn write(&self) -> tfl::BuiltinOptionsT {
-        tfl::BuiltinOptionsT::ExpOptions(Box::default())
-    }
-}
+no_attributes!(Exp, ExpOptions);
 
 impl Operator for Exp {
     fn infer_shapes(&self, io: &Signature) -> Result<Vec<Shape>, OpError> {

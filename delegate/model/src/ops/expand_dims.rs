@@ -16,15 +16,7 @@ pub struct ExpandDims;
 const INPUT: usize = 0;
 const AXIS: usize = 1;
 
-impl Attributes for ExpandDims {
-    fn read(_: &tfl::BuiltinOptionsT) -> Result<Self, OpError> {
-        Ok(Self)
-    }
-
-    fn write(&self) -> tfl::BuiltinOptionsT {
-        tfl::BuiltinOptionsT::ExpandDimsOptions(Box::default())
-    }
-}
+no_attributes!(ExpandDims, ExpandDimsOptions);
 
 impl Operator for ExpandDims {
     fn infer_shapes(&self, io: &Signature) -> Result<Vec<Shape>, OpError> {

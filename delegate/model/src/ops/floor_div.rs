@@ -14,15 +14,7 @@ use crate::tensor::{DType, Shape};
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct FloorDiv;
 
-impl Attributes for FloorDiv {
-    fn read(_: &tfl::BuiltinOptionsT) -> Result<Self, OpError> {
-        Ok(Self)
-    }
-
-    fn write(&self) -> tfl::BuiltinOptionsT {
-        tfl::BuiltinOptionsT::FloorDivOptions(Box::default())
-    }
-}
+no_attributes!(FloorDiv, FloorDivOptions);
 
 impl Operator for FloorDiv {
     fn infer_shapes(&self, io: &Signature) -> Result<Vec<Shape>, OpError> {

@@ -14,15 +14,7 @@ use crate::tensor::{DType, Shape};
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct FloorMod;
 
-impl Attributes for FloorMod {
-    fn read(_: &tfl::BuiltinOptionsT) -> Result<Self, OpError> {
-        Ok(Self)
-    }
-
-    fn write(&self) -> tfl::BuiltinOptionsT {
-        tfl::BuiltinOptionsT::FloorModOptions(Box::default())
-    }
-}
+no_attributes!(FloorMod, FloorModOptions);
 
 impl Operator for FloorMod {
     fn infer_shapes(&self, io: &Signature) -> Result<Vec<Shape>, OpError> {

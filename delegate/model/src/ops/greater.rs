@@ -15,15 +15,7 @@ use crate::tensor::{DType, Shape};
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Greater;
 
-impl Attributes for Greater {
-    fn read(_: &tfl::BuiltinOptionsT) -> Result<Self, OpError> {
-        Ok(Self)
-    }
-
-    fn write(&self) -> tfl::BuiltinOptionsT {
-        tfl::BuiltinOptionsT::GreaterOptions(Box::default())
-    }
-}
+no_attributes!(Greater, GreaterOptions);
 
 impl Operator for Greater {
     fn infer_shapes(&self, io: &Signature) -> Result<Vec<Shape>, OpError> {

@@ -15,15 +15,7 @@ use crate::tensor::{DType, Shape};
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct GreaterEqual;
 
-impl Attributes for GreaterEqual {
-    fn read(_: &tfl::BuiltinOptionsT) -> Result<Self, OpError> {
-        Ok(Self)
-    }
-
-    fn write(&self) -> tfl::BuiltinOptionsT {
-        tfl::BuiltinOptionsT::GreaterEqualOptions(Box::default())
-    }
-}
+no_attributes!(GreaterEqual, GreaterEqualOptions);
 
 impl Operator for GreaterEqual {
     fn infer_shapes(&self, io: &Signature) -> Result<Vec<Shape>, OpError> {

@@ -20,15 +20,7 @@ use crate::tensor::{DType, Shape};
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct HardSwish;
 
-impl Attributes for HardSwish {
-    fn read(_: &tfl::BuiltinOptionsT) -> Result<Self, OpError> {
-        Ok(Self)
-    }
-
-    fn write(&self) -> tfl::BuiltinOptionsT {
-        tfl::BuiltinOptionsT::HardSwishOptions(Box::default())
-    }
-}
+no_attributes!(HardSwish, HardSwishOptions);
 
 impl Operator for HardSwish {
     fn infer_shapes(&self, io: &Signature) -> Result<Vec<Shape>, OpError> {

@@ -1,6 +1,8 @@
 //! Float32 activations with int8 weights ("dynamic range"): the activations are quantized when they
 //! are there, in rows that have a scale each, and the sums become float32 again.
 
+use std::ops::Range;
+
 use bantam_kernels::hybrid::quantize_rows;
 use bantam_kernels::{ConvGeometry, ConvHybrid, DepthwiseF32, Isa, Quantizer, RowScales, Scaling};
 
@@ -154,6 +156,7 @@ impl HybridConv {
 pub(super) struct HybridDepthwise {
     input: Input,
     sums: DepthwiseF32,
+    scaling: Scaling,
     scale: Vec<f32>,
     bias: Vec<f32>,
     clamp: (f32, f32),
@@ -174,6 +177,7 @@ impl HybridDepthwise {
         Self {
             input: Input::new(rule, &geometry),
             sums: DepthwiseF32::new(Isa::best(), geometry, &weights, None, unbounded),
+            scaling: rule.scaling,
             bias: bias.unwrap_or_else(|| vec![0.0; scale.len()]),
             scale,
             clamp,
@@ -202,11 +206,28 @@ impl HybridDepthwise {
         }
         self.sums.run(centred, output, scratch, threads);
         let image = output.len() / self.input.rows;
-        for (output, row) in output.chunks_exact_mut(image).zip(rows.scale) {
-            for pixel in output.chunks_exact_mut(self.scale.len()) {
-                for ((y, scale), bias) in pixel.iter_mut().zip(&self.scale).zip(&self.bias) {
-                    *y = (*y * (row * scale) + bias).clamp(self.clamp.0, self.clamp.1);
+        let channels = self.scale.len();
+        for (output, &row) in output.chunks_exact_mut(image).zip(rows.scale) {
+            match self.scaling {
+                Scaling::WeightsFirst => {
+                    // LiteRT's loop over the channels that are left of fours has the other order.
+                    let fours = channels / 4 * 4;
+                    self.finish(output, 0..fours, |sum, weights| sum * weights * row);
+                    self.finish(output, fours..channels, |sum, weights| sum * row * weights);
                 }
+                _ => self.finish(output, 0..channels, |sum, weights| sum * (row * weights)),
+            }
+        }
+    }
+
+    /// Turns the sums of some `channels` into results; `real` is given a sum and its weights' scale.
+    fn finish(&self, output: &mut [f32], channels: Range<usize>, real: impl Fn(f32, f32) -> f32) {
+        let (min, max) = self.clamp;
+        let (scale, bias) = (&self.scale[channels.clone()], &self.bias[channels.clone()]);
+        for pixel in output.chunks_exact_mut(self.scale.len()) {
+            let sums = pixel[channels.clone()].iter_mut();
+            for ((y, &scale), &bias) in sums.zip(scale).zip(bias) {
+                *y = (real(*y, scale) + bias).clamp(min, max);
             }
         }
     }

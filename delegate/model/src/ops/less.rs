@@ -15,15 +15,7 @@ use crate::tensor::{DType, Shape};
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Less;
 
-impl Attributes for Less {
-    fn read(_: &tfl::BuiltinOptionsT) -> Result<Self, OpError> {
-        Ok(Self)
-    }
-
-    fn write(&self) -> tfl::BuiltinOptionsT {
-        tfl::BuiltinOptionsT::LessOptions(Box::default())
-    }
-}
+no_attributes!(Less, LessOptions);
 
 impl Operator for Less {
     fn infer_shapes(&self, io: &Signature) -> Result<Vec<Shape>, OpError> {

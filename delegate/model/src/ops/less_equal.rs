@@ -15,15 +15,7 @@ use crate::tensor::{DType, Shape};
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct LessEqual;
 
-impl Attributes for LessEqual {
-    fn read(_: &tfl::BuiltinOptionsT) -> Result<Self, OpError> {
-        Ok(Self)
-    }
-
-    fn write(&self) -> tfl::BuiltinOptionsT {
-        tfl::BuiltinOptionsT::LessEqualOptions(Box::default())
-    }
-}
+no_attributes!(LessEqual, LessEqualOptions);
 
 impl Operator for LessEqual {
     fn infer_shapes(&self, io: &Signature) -> Result<Vec<Shape>, OpError> {

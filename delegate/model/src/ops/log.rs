@@ -13,15 +13,7 @@ use crate::tensor::{DType, Shape};
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Log;
 
-impl Attributes for Log {
-    fn read(_: &tfl::BuiltinOptionsT) -> Result<Self, OpError> {
-        Ok(Self)
-    }
-
-    fn write(&self) -> tfl::BuiltinOptionsT {
-        tfl::BuiltinOptionsT::NONE
-    }
-}
+no_attributes!(Log);
 
 impl Operator for Log {
     fn infer_shapes(&self, io: &Signature) -> Result<Vec<Shape>, OpError> {

@@ -21,15 +21,7 @@ pub struct LogSoftmax;
 const SCALE: f32 = 1.0 / 16.0;
 const ZERO_POINT: i32 = 127;
 
-impl Attributes for LogSoftmax {
-    fn read(_: &tfl::BuiltinOptionsT) -> Result<Self, OpError> {
-        Ok(Self)
-    }
-
-    fn write(&self) -> tfl::BuiltinOptionsT {
-        tfl::BuiltinOptionsT::LogSoftmaxOptions(Box::default())
-    }
-}
+no_attributes!(LogSoftmax, LogSoftmaxOptions);
 
 impl Operator for LogSoftmax {
     fn infer_shapes(&self, io: &Signature) -> Result<Vec<Shape>, OpError> {

@@ -12,15 +12,7 @@ use crate::tensor::{DType, Shape};
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct LogicalAnd;
 
-impl Attributes for LogicalAnd {
-    fn read(_: &tfl::BuiltinOptionsT) -> Result<Self, OpError> {
-        Ok(Self)
-    }
-
-    fn write(&self) -> tfl::BuiltinOptionsT {
-        tfl::BuiltinOptionsT::LogicalAndOptions(Box::default())
-    }
-}
+no_attributes!(LogicalAnd, LogicalAndOptions);
 
 impl Operator for LogicalAnd {
     fn infer_shapes(&self, io: &Signature) -> Result<Vec<Shape>, OpError> {

@@ -12,15 +12,7 @@ use crate::tensor::{DType, Shape};
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct LogicalNot;
 
-impl Attributes for LogicalNot {
-    fn read(_: &tfl::BuiltinOptionsT) -> Result<Self, OpError> {
-        Ok(Self)
-    }
-
-    fn write(&self) -> tfl::BuiltinOptionsT {
-        tfl::BuiltinOptionsT::LogicalNotOptions(Box::default())
-    }
-}
+no_attributes!(LogicalNot, LogicalNotOptions);
 
 impl Operator for LogicalNot {
     fn infer_shapes(&self, io: &Signature) -> Result<Vec<Shape>, OpError> {

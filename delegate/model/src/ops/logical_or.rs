@@ -12,15 +12,7 @@ use crate::tensor::{DType, Shape};
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct LogicalOr;
 
-impl Attributes for LogicalOr {
-    fn read(_: &tfl::BuiltinOptionsT) -> Result<Self, OpError> {
-        Ok(Self)
-    }
-
-    fn write(&self) -> tfl::BuiltinOptionsT {
-        tfl::BuiltinOptionsT::LogicalOrOptions(Box::default())
-    }
-}
+no_attributes!(LogicalOr, LogicalOrOptions);
 
 impl Operator for LogicalOr {
     fn infer_shapes(&self, io: &Signature) -> Result<Vec<Shape>, OpError> {

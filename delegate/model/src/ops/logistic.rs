@@ -16,15 +16,7 @@ use crate::tensor::{DType, Shape};
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Logistic;
 
-impl Attributes for Logistic {
-    fn read(_: &tfl::BuiltinOptionsT) -> Result<Self, OpError> {
-        Ok(Self)
-    }
-
-    fn write(&self) -> tfl::BuiltinOptionsT {
-        tfl::BuiltinOptionsT::NONE
-    }
-}
+no_attributes!(Logistic);
 
 impl Operator for Logistic {
     fn infer_shapes(&self, io: &Signature) -> Result<Vec<Shape>, OpError> {

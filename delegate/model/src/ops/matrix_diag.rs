@@ -1,9 +1,9 @@
 //! `MATRIX_DIAG`: the last axis as the diagonal of square matrices, zeros beside it.
 //!
-//! Zeros are 0 as it is stored.
+//! Zeros are 0 as it is stored, so that quantized operands need the zero point 0.
 
 use super::movement::element_size;
-use super::{Attributes, OpError, Operator, Signature};
+use super::{Attributes, OpError, Operator, QuantRule, Role, Signature};
 use crate::cpu::Kernel;
 use crate::schema::tfl;
 use crate::tensor::Shape;
@@ -43,6 +43,14 @@ impl Operator for MatrixDiag {
                 .ok_or_else(|| OpError::Shape("a scalar is no diagonal".into()))?,
         );
         Ok(vec![shape])
+    }
+
+    fn quant_rule(&self) -> Option<QuantRule> {
+        QuantRule::symmetric([Role::Activation])
+    }
+
+    fn quant_rule_int16(&self) -> Option<QuantRule> {
+        self.quant_rule()
     }
 
     fn version(&self, _: &Signature) -> i32 {

@@ -5,7 +5,7 @@
 use super::matrix_diag::set_diagonals;
 use super::movement::element_size;
 use super::pointwise::unary_shapes;
-use super::{Attributes, OpError, Operator, Signature};
+use super::{Attributes, OpError, Operator, QuantRule, Role, Signature};
 use crate::cpu::Kernel;
 use crate::schema::tfl;
 use crate::tensor::Shape;
@@ -30,6 +30,14 @@ impl Operator for MatrixSetDiag {
                 "diagonals of shape {diagonal:?} in shape {input:?}"
             ))),
         }
+    }
+
+    fn quant_rule(&self) -> Option<QuantRule> {
+        QuantRule::same([Role::Activation])
+    }
+
+    fn quant_rule_int16(&self) -> Option<QuantRule> {
+        self.quant_rule()
     }
 
     fn version(&self, _: &Signature) -> i32 {

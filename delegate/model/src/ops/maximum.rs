@@ -13,15 +13,7 @@ use crate::tensor::{DType, Shape};
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Maximum;
 
-impl Attributes for Maximum {
-    fn read(_: &tfl::BuiltinOptionsT) -> Result<Self, OpError> {
-        Ok(Self)
-    }
-
-    fn write(&self) -> tfl::BuiltinOptionsT {
-        tfl::BuiltinOptionsT::MaximumMinimumOptions(Box::default())
-    }
-}
+no_attributes!(Maximum, MaximumMinimumOptions);
 
 impl Operator for Maximum {
     fn infer_shapes(&self, io: &Signature) -> Result<Vec<Shape>, OpError> {

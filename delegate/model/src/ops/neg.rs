@@ -12,15 +12,7 @@ use crate::tensor::{DType, Shape};
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Neg;
 
-impl Attributes for Neg {
-    fn read(_: &tfl::BuiltinOptionsT) -> Result<Self, OpError> {
-        Ok(Self)
-    }
-
-    fn write(&self) -> tfl::BuiltinOptionsT {
-        tfl::BuiltinOptionsT::NegOptions(Box::default())
-    }
-}
+no_attributes!(Neg, NegOptions);
 
 impl Operator for Neg {
     fn infer_shapes(&self, io: &Signature) -> Result<Vec<Shape>, OpError> {

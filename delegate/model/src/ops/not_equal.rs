@@ -15,15 +15,7 @@ use crate::tensor::{DType, Shape};
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct NotEqual;
 
-impl Attributes for NotEqual {
-    fn read(_: &tfl::BuiltinOptionsT) -> Result<Self, OpError> {
-        Ok(Self)
-    }
-
-    fn write(&self) -> tfl::BuiltinOptionsT {
-        tfl::BuiltinOptionsT::NotEqualOptions(Box::default())
-    }
-}
+no_attributes!(NotEqual, NotEqualOptions);
 
 impl Operator for NotEqual {
     fn infer_shapes(&self, io: &Signature) -> Result<Vec<Shape>, OpError> {

@@ -4,7 +4,7 @@
 //! outside is "off" everywhere.
 
 use super::movement::{axis, count, element_size, integer, read_index, size};
-use super::{Attributes, OpError, Operator, Signature};
+use super::{Attributes, OpError, Operator, QuantRule, Role, Signature};
 use crate::cpu::Kernel;
 use crate::schema::tfl;
 use crate::tensor::{DType, Shape};
@@ -46,6 +46,10 @@ impl Operator for OneHot {
             size(integer(io, DEPTH, "the depth")?, "depth")?,
         );
         Ok(vec![shape])
+    }
+
+    fn quant_rule(&self) -> Option<QuantRule> {
+        QuantRule::same([Role::Plain, Role::Plain, Role::Activation])
     }
 
     fn version(&self, _: &Signature) -> i32 {

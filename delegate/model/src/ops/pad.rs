@@ -16,15 +16,7 @@ pub struct Pad;
 pub(super) const INPUT: usize = 0;
 const PADDINGS: usize = 1;
 
-impl Attributes for Pad {
-    fn read(_: &tfl::BuiltinOptionsT) -> Result<Self, OpError> {
-        Ok(Self)
-    }
-
-    fn write(&self) -> tfl::BuiltinOptionsT {
-        tfl::BuiltinOptionsT::PadOptions(Box::default())
-    }
-}
+no_attributes!(Pad, PadOptions);
 
 /// How many elements to add before and after, along each axis of the input.
 pub(super) fn paddings(io: &Signature) -> Result<Vec<(usize, usize)>, OpError> {

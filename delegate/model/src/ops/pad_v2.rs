@@ -16,15 +16,7 @@ pub struct PadV2;
 
 const VALUE: usize = 2;
 
-impl Attributes for PadV2 {
-    fn read(_: &tfl::BuiltinOptionsT) -> Result<Self, OpError> {
-        Ok(Self)
-    }
-
-    fn write(&self) -> tfl::BuiltinOptionsT {
-        tfl::BuiltinOptionsT::PadV2Options(Box::default())
-    }
-}
+no_attributes!(PadV2, PadV2Options);
 
 impl Operator for PadV2 {
     fn infer_shapes(&self, io: &Signature) -> Result<Vec<Shape>, OpError> {

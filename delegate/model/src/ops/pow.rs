@@ -13,15 +13,7 @@ use crate::tensor::{DType, Shape};
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Pow;
 
-impl Attributes for Pow {
-    fn read(_: &tfl::BuiltinOptionsT) -> Result<Self, OpError> {
-        Ok(Self)
-    }
-
-    fn write(&self) -> tfl::BuiltinOptionsT {
-        tfl::BuiltinOptionsT::PowOptions(Box::default())
-    }
-}
+no_attributes!(Pow, PowOptions);
 
 impl Operator for Pow {
     fn infer_shapes(&self, io: &Signature) -> Result<Vec<Shape>, OpError> {

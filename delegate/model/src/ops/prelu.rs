@@ -17,15 +17,7 @@ pub struct Prelu;
 const INPUT: usize = 0;
 const ALPHA: usize = 1;
 
-impl Attributes for Prelu {
-    fn read(_: &tfl::BuiltinOptionsT) -> Result<Self, OpError> {
-        Ok(Self)
-    }
-
-    fn write(&self) -> tfl::BuiltinOptionsT {
-        tfl::BuiltinOptionsT::NONE
-    }
-}
+no_attributes!(Prelu);
 
 impl Operator for Prelu {
     fn infer_shapes(&self, io: &Signature) -> Result<Vec<Shape>, OpError> {

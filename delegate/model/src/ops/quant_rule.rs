@@ -55,6 +55,9 @@ pub enum Role {
         /// The index of that intermediate.
         intermediate: usize,
     },
+    /// Constant indices of which no two name the same place: int8 that meet there would be added
+    /// and wrap.
+    DistinctPlaces,
     /// Indices, shapes and the like: left as they are.
     Plain,
 }
@@ -86,6 +89,8 @@ pub enum Results {
     /// All activations and results share one scale and zero point; a result that is no float (the
     /// places beside the largest elements) stays as it is.
     SameAsInputs,
+    /// The same with zero point 0, because the kernel also writes zeros, as they are stored.
+    SymmetricAsInputs,
     /// Given by the kernel, for int8.
     Fixed(PerTensor),
     /// Not quantized: indices and the like.
@@ -115,6 +120,14 @@ impl QuantRule {
         Some(Self {
             roles: roles.into(),
             results: Results::SameAsInputs,
+        })
+    }
+
+    /// Operands with `roles`; activations and results share their parameters, with zero point 0.
+    pub fn symmetric(roles: impl Into<Vec<Role>>) -> Option<Self> {
+        Some(Self {
+            roles: roles.into(),
+            results: Results::SymmetricAsInputs,
         })
     }
 

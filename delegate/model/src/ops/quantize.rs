@@ -15,15 +15,7 @@ use crate::tensor::{DType, Shape};
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Quantize;
 
-impl Attributes for Quantize {
-    fn read(_: &tfl::BuiltinOptionsT) -> Result<Self, OpError> {
-        Ok(Self)
-    }
-
-    fn write(&self) -> tfl::BuiltinOptionsT {
-        tfl::BuiltinOptionsT::QuantizeOptions(Box::default())
-    }
-}
+no_attributes!(Quantize, QuantizeOptions);
 
 impl Operator for Quantize {
     fn infer_shapes(&self, io: &Signature) -> Result<Vec<Shape>, OpError> {

@@ -13,15 +13,7 @@ use crate::tensor::Shape;
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct ReadVariable;
 
-impl Attributes for ReadVariable {
-    fn read(_: &tfl::BuiltinOptionsT) -> Result<Self, OpError> {
-        Ok(Self)
-    }
-
-    fn write(&self) -> tfl::BuiltinOptionsT {
-        tfl::BuiltinOptionsT::ReadVariableOptions(Box::default())
-    }
-}
+no_attributes!(ReadVariable, ReadVariableOptions);
 
 impl Operator for ReadVariable {
     fn infer_shapes(&self, io: &Signature) -> Result<Vec<Shape>, OpError> {

@@ -12,15 +12,7 @@ use crate::tensor::{DType, Shape};
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Relu6;
 
-impl Attributes for Relu6 {
-    fn read(_: &tfl::BuiltinOptionsT) -> Result<Self, OpError> {
-        Ok(Self)
-    }
-
-    fn write(&self) -> tfl::BuiltinOptionsT {
-        tfl::BuiltinOptionsT::NONE
-    }
-}
+no_attributes!(Relu6);
 
 impl Operator for Relu6 {
     fn infer_shapes(&self, io: &Signature) -> Result<Vec<Shape>, OpError> {

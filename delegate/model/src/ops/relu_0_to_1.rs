@@ -12,15 +12,7 @@ use crate::tensor::{DType, Shape};
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Relu0To1;
 
-impl Attributes for Relu0To1 {
-    fn read(_: &tfl::BuiltinOptionsT) -> Result<Self, OpError> {
-        Ok(Self)
-    }
-
-    fn write(&self) -> tfl::BuiltinOptionsT {
-        tfl::BuiltinOptionsT::NONE
-    }
-}
+no_attributes!(Relu0To1);
 
 impl Operator for Relu0To1 {
     fn infer_shapes(&self, io: &Signature) -> Result<Vec<Shape>, OpError> {

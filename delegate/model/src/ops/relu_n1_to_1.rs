@@ -12,15 +12,7 @@ use crate::tensor::Shape;
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct ReluN1To1;
 
-impl Attributes for ReluN1To1 {
-    fn read(_: &tfl::BuiltinOptionsT) -> Result<Self, OpError> {
-        Ok(Self)
-    }
-
-    fn write(&self) -> tfl::BuiltinOptionsT {
-        tfl::BuiltinOptionsT::NONE
-    }
-}
+no_attributes!(ReluN1To1);
 
 impl Operator for ReluN1To1 {
     fn infer_shapes(&self, io: &Signature) -> Result<Vec<Shape>, OpError> {

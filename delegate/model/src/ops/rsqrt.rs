@@ -17,15 +17,7 @@ use crate::tensor::{DType, Shape};
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Rsqrt;
 
-impl Attributes for Rsqrt {
-    fn read(_: &tfl::BuiltinOptionsT) -> Result<Self, OpError> {
-        Ok(Self)
-    }
-
-    fn write(&self) -> tfl::BuiltinOptionsT {
-        tfl::BuiltinOptionsT::NONE
-    }
-}
+no_attributes!(Rsqrt);
 
 impl Operator for Rsqrt {
     fn infer_shapes(&self, io: &Signature) -> Result<Vec<Shape>, OpError> {

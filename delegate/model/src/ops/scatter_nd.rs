@@ -2,13 +2,13 @@
 //!
 //! Operands: indices (int32), whose last dimension holds a place along the first axes of the result; updates, a slice for
 //! each place; and the result's shape, a constant. Slices that fall on one place are added: integers wrap, bools are
-//! or-ed. What is between is 0 as it is stored, so that quantized operands make no sense and there is no rule for them.
+//! or-ed. What is between is 0 as it is stored, so that quantized operands need the zero point 0.
 //!
 //! An index outside is an error where the indices are a constant. LiteRT refuses others when it runs; these kernels
 //! cannot fail, and leave that slice out.
 
 use super::movement::{Places, count, integers, read_index, size};
-use super::{Attributes, OpError, Operator, Signature, Value};
+use super::{Attributes, OpError, Operator, QuantRule, Role, Signature, Value};
 use crate::cpu::Kernel;
 use crate::schema::tfl;
 use crate::tensor::{DType, Shape};
@@ -69,6 +69,10 @@ impl Operator for ScatterNd {
             .collect::<Result<Shape, _>>()?;
         axes(io.input(INDICES)?, io.input(UPDATES)?, &shape)?;
         Ok(vec![shape])
+    }
+
+    fn quant_rule(&self) -> Option<QuantRule> {
+        QuantRule::symmetric([Role::DistinctPlaces, Role::Activation, Role::Plain])
     }
 
     fn version(&self, _: &Signature) -> i32 {

@@ -14,15 +14,7 @@ use crate::tensor::{DType, Shape};
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Select;
 
-impl Attributes for Select {
-    fn read(_: &tfl::BuiltinOptionsT) -> Result<Self, OpError> {
-        Ok(Self)
-    }
-
-    fn write(&self) -> tfl::BuiltinOptionsT {
-        tfl::BuiltinOptionsT::SelectOptions(Box::default())
-    }
-}
+no_attributes!(Select, SelectOptions);
 
 /// The condition's shape with as many dimensions as the values'.
 fn condition_shape(io: &Signature) -> Result<Shape, OpError> {

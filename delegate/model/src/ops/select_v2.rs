@@ -15,15 +15,7 @@ use crate::tensor::{DType, Shape};
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct SelectV2;
 
-impl Attributes for SelectV2 {
-    fn read(_: &tfl::BuiltinOptionsT) -> Result<Self, OpError> {
-        Ok(Self)
-    }
-
-    fn write(&self) -> tfl::BuiltinOptionsT {
-        tfl::BuiltinOptionsT::SelectV2Options(Box::default())
-    }
-}
+no_attributes!(SelectV2, SelectV2Options);
 
 fn output_shape(io: &Signature) -> Result<Shape, OpError> {
     let values = broadcast_shape(&io.input(1)?.shape, &io.input(2)?.shape)?;

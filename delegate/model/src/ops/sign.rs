@@ -12,15 +12,7 @@ use crate::tensor::{DType, Shape};
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Sign;
 
-impl Attributes for Sign {
-    fn read(_: &tfl::BuiltinOptionsT) -> Result<Self, OpError> {
-        Ok(Self)
-    }
-
-    fn write(&self) -> tfl::BuiltinOptionsT {
-        tfl::BuiltinOptionsT::SignOptions(Box::default())
-    }
-}
+no_attributes!(Sign, SignOptions);
 
 impl Operator for Sign {
     fn infer_shapes(&self, io: &Signature) -> Result<Vec<Shape>, OpError> {

@@ -17,15 +17,7 @@ const INPUT: usize = 0;
 const BEGIN: usize = 1;
 const SIZE: usize = 2;
 
-impl Attributes for Slice {
-    fn read(_: &tfl::BuiltinOptionsT) -> Result<Self, OpError> {
-        Ok(Self)
-    }
-
-    fn write(&self) -> tfl::BuiltinOptionsT {
-        tfl::BuiltinOptionsT::SliceOptions(Box::default())
-    }
-}
+no_attributes!(Slice, SliceOptions);
 
 /// Begin and length along each axis.
 fn ranges(io: &Signature) -> Result<Vec<(usize, usize)>, OpError> {

@@ -19,15 +19,7 @@ pub(super) const INPUT: usize = 0;
 const BLOCK: usize = 1;
 const PADDING: usize = 2;
 
-impl Attributes for SpaceToBatchNd {
-    fn read(_: &tfl::BuiltinOptionsT) -> Result<Self, OpError> {
-        Ok(Self)
-    }
-
-    fn write(&self) -> tfl::BuiltinOptionsT {
-        tfl::BuiltinOptionsT::SpaceToBatchNDOptions(Box::default())
-    }
-}
+no_attributes!(SpaceToBatchNd, SpaceToBatchNDOptions);
 
 /// One spatial dimension: the block's size, and what is added or cut before and after.
 pub(super) struct Blocked {

@@ -12,15 +12,7 @@ use crate::tensor::{DType, Shape};
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Square;
 
-impl Attributes for Square {
-    fn read(_: &tfl::BuiltinOptionsT) -> Result<Self, OpError> {
-        Ok(Self)
-    }
-
-    fn write(&self) -> tfl::BuiltinOptionsT {
-        tfl::BuiltinOptionsT::SquareOptions(Box::default())
-    }
-}
+no_attributes!(Square, SquareOptions);
 
 impl Operator for Square {
     fn infer_shapes(&self, io: &Signature) -> Result<Vec<Shape>, OpError> {

@@ -14,15 +14,7 @@ use crate::tensor::{DType, Shape};
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct SquaredDifference;
 
-impl Attributes for SquaredDifference {
-    fn read(_: &tfl::BuiltinOptionsT) -> Result<Self, OpError> {
-        Ok(Self)
-    }
-
-    fn write(&self) -> tfl::BuiltinOptionsT {
-        tfl::BuiltinOptionsT::SquaredDifferenceOptions(Box::default())
-    }
-}
+no_attributes!(SquaredDifference, SquaredDifferenceOptions);
 
 impl Operator for SquaredDifference {
     fn infer_shapes(&self, io: &Signature) -> Result<Vec<Shape>, OpError> {

@@ -16,15 +16,7 @@ use crate::tensor::{DType, Shape};
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Tanh;
 
-impl Attributes for Tanh {
-    fn read(_: &tfl::BuiltinOptionsT) -> Result<Self, OpError> {
-        Ok(Self)
-    }
-
-    fn write(&self) -> tfl::BuiltinOptionsT {
-        tfl::BuiltinOptionsT::NONE
-    }
-}
+no_attributes!(Tanh);
 
 impl Operator for Tanh {
     fn infer_shapes(&self, io: &Signature) -> Result<Vec<Shape>, OpError> {

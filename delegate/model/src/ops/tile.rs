@@ -15,15 +15,7 @@ pub struct Tile;
 const INPUT: usize = 0;
 const MULTIPLES: usize = 1;
 
-impl Attributes for Tile {
-    fn read(_: &tfl::BuiltinOptionsT) -> Result<Self, OpError> {
-        Ok(Self)
-    }
-
-    fn write(&self) -> tfl::BuiltinOptionsT {
-        tfl::BuiltinOptionsT::TileOptions(Box::default())
-    }
-}
+no_attributes!(Tile, TileOptions);
 
 fn multiples(io: &Signature) -> Result<Vec<usize>, OpError> {
     let rank = io.input(INPUT)?.shape.len();

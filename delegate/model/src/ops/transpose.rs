@@ -16,15 +16,7 @@ pub struct Transpose;
 const INPUT: usize = 0;
 const PERMUTATION: usize = 1;
 
-impl Attributes for Transpose {
-    fn read(_: &tfl::BuiltinOptionsT) -> Result<Self, OpError> {
-        Ok(Self)
-    }
-
-    fn write(&self) -> tfl::BuiltinOptionsT {
-        tfl::BuiltinOptionsT::TransposeOptions(Box::default())
-    }
-}
+no_attributes!(Transpose, TransposeOptions);
 
 fn permutation(io: &Signature) -> Result<Vec<usize>, OpError> {
     let rank = io.input(INPUT)?.shape.len();

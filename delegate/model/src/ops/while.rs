@@ -4,6 +4,9 @@
 //! boolean, the body the variables for the next round. After the last round they are the results.
 //! A variable keeps its type and shape; one that the body returns untouched is not copied in each
 //! round, and if it is a constant outside, it is one inside.
+//!
+//! Tensors of the body that are variables (the states of an LSTM) start anew whenever the loop
+//! starts, and last from round to round.
 
 use super::{Attributes, Body, BodyOutputs, OpError, Operator, Signature};
 use crate::cpu::{Frame, Kernel};
@@ -71,8 +74,8 @@ impl Operator for While {
         let condition = Frame::new(condition, 0);
         let body = Frame::new(body, condition.end());
         Ok(Kernel::with_scratch(body.end(), move |run| {
-            condition.take_operands(run, 0);
-            body.take_operands(run, 0);
+            condition.start(run, 0);
+            body.start(run, 0);
             run.copy_operands();
             while condition.run(run) && condition.is_true(run) && body.run(run) {
                 body.give_results(run, varying.iter().copied());
@@ -87,8 +90,8 @@ impl Operator for While {
 pub(super) mod tests {
     use super::*;
     use crate::cpu::{Options, RunError, Runner};
-    use crate::graph::Subgraph;
-    use crate::ops::{Activation, Add, Cast, Concatenation, Sub};
+    use crate::graph::{Node, Subgraph};
+    use crate::ops::{Activation, Add, Cast, Concatenation, Reshape, Rnn, Sub};
     use crate::tensor::{DType, Tensor};
     use crate::testing::{chain, plan, runner, subgraph, tensor};
 
@@ -194,6 +197,39 @@ pub(super) mod tests {
             .unwrap();
         assert_eq!(steps.iter().filter(|&&s| s == (2, 1)).count(), 3);
         assert_eq!(steps.last(), Some(&(0, 0)));
+    }
+
+    #[test]
+    fn variables_of_the_body_last_as_long_as_the_loop() {
+        let mut subgraphs = sum_loop();
+        let body = &mut subgraphs[2];
+        let one = Tensor::constant("", DType::F32, [1, 1], 1f32.to_ne_bytes().to_vec());
+        let zero = Tensor::constant("", DType::F32, [1], vec![0; 4]);
+        let state = Tensor {
+            is_variable: true,
+            ..tensor(DType::F32, [2, 1])
+        };
+        let column = || tensor(DType::F32, [2, 1]);
+        let first = body.tensors.len() as u32;
+        body.tensors.extend([one, zero, state, column(), column()]);
+        let [one, zero, state, x, y] = [0, 1, 2, 3, 4].map(|i| crate::TensorId(first + i));
+        let reshape = |shape: &[i32], x, y| {
+            let new_shape = Some(shape.to_vec());
+            Node::new(Reshape { new_shape }, &[x], &[y])
+        };
+        let sum = crate::TensorId(5);
+        body.nodes.pop();
+        body.nodes.extend([
+            reshape(&[2, 1], crate::TensorId(2), x),
+            Node::new(Rnn::default(), &[x, one, one, zero, state], &[y]),
+            reshape(&[2], y, sum),
+        ]);
+        let mut runner = runner(subgraphs);
+        for (rounds, sums) in [(3, [30.0f32, 300.0]), (2, [20.0, 200.0])] {
+            set(&mut runner, rounds);
+            runner.run().unwrap();
+            assert_eq!(bytemuck::cast_slice::<_, f32>(runner.output(1)), sums);
+        }
     }
 
     /// LiteRT 2.3 gets this wrong: it writes the first of the two before it reads it.
