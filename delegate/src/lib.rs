@@ -6,7 +6,9 @@
 #![forbid(unsafe_code)]
 
 pub mod driver;
+pub mod partition;
 mod session;
 
 pub use driver::{Driver, DriverError, Executable};
+pub use partition::{Partition, extract, partition};
 pub use session::{DriverSpec, Options, Placement, Session, SessionError, TensorInfo};
