@@ -8,7 +8,9 @@
 pub mod driver;
 pub mod partition;
 mod session;
+mod spec;
 
 pub use driver::{Driver, DriverError, Executable};
 pub use partition::{Partition, extract, partition};
-pub use session::{DriverSpec, Options, Placement, Session, SessionError, TensorInfo};
+pub use session::{Options, Placement, Session, SessionError, TensorInfo};
+pub use spec::{DriverOptions, DriverSpec, EdgeTpuDevice, Library, SpecError};

@@ -542,7 +542,10 @@ mod tests {
             .into_iter()
             .flat_map(i32::to_ne_bytes)
             .collect();
-        assert_eq!(run(&part, &[input.clone()]), run(&model, &[input]));
+        assert_eq!(
+            run(&part, std::slice::from_ref(&input)),
+            run(&model, &[input])
+        );
     }
 
     #[test]
