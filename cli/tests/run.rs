@@ -166,7 +166,7 @@ fn drivers_are_refused_and_full_delegation_is_a_gate() {
     ];
     let text = fails(&run, 4, "BNT-V001");
     assert!(
-        text.contains("driver edgetpu:usb is not available in this version"),
+        text.contains("driver edgetpu:usb:0 cannot be used"),
         "{text}"
     );
     let run = bantam![
