@@ -4,6 +4,9 @@
 //! the [`Executable`] runs it on the caller's buffers. It knows nothing of the graph around the
 //! partition, of deadlines or of fallback: those are the session's.
 
+#[allow(unsafe_code, reason = "calls functions of a vendor's library")]
+pub mod bantam;
+
 use std::fmt;
 
 use bantam_model::Model;
@@ -128,6 +131,9 @@ pub enum DriverError {
     /// The device is gone and has to be opened again.
     #[error("the device was lost: {0}")]
     DeviceLost(String),
+    /// A run was ended by [`Executable::canceller`].
+    #[error("the run was cancelled")]
+    Cancelled,
     /// A call did not come back in time.
     #[error("the driver did not answer within {milliseconds} ms")]
     Deadline {

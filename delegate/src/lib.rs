@@ -3,7 +3,7 @@
 //! In this version every operator runs on the CPU path of [`bantam_model::cpu`]; a driver other
 //! than `cpu` is an error, not a silent fallback.
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 pub mod driver;
 mod session;
