@@ -6,6 +6,16 @@
 
 #[allow(unsafe_code, reason = "calls functions of a vendor's library")]
 pub mod bantam;
+#[cfg(unix)]
+#[allow(
+    unsafe_code,
+    reason = "maps memory that it shares with another process"
+)]
+pub mod child;
+mod gpu;
+mod open;
+
+pub use open::{VIRTUAL_DRIVER, open, virtual_library};
 
 use std::fmt;
 
@@ -88,6 +98,14 @@ pub enum DriverError {
         /// What was tried.
         path: String,
         /// The loader's own text, or what is wrong with the library.
+        cause: String,
+    },
+    /// There is no such driver, or not in this version.
+    #[error("driver {spec} is not available: {cause}")]
+    Unavailable {
+        /// What was asked for.
+        spec: String,
+        /// Why.
         cause: String,
     },
     /// The library lacks a symbol.

@@ -4,7 +4,7 @@ use std::ops::{Deref, DerefMut};
 
 /// Bytes whose address is a multiple of a power of two. Without unsafe code: a vector that is longer than needed.
 #[derive(Debug)]
-pub(crate) struct Aligned {
+pub(super) struct Aligned {
     bytes: Vec<u8>,
     start: usize,
     len: usize,
@@ -50,7 +50,7 @@ impl DerefMut for Aligned {
 }
 
 /// Bytes that were aligned, or a copy that is.
-pub(crate) enum MaybeCopied<'a> {
+pub(super) enum MaybeCopied<'a> {
     /// The bytes themselves.
     Borrowed(&'a [u8]),
     /// Their copy.

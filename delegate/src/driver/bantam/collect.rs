@@ -5,11 +5,11 @@ use std::ffi::c_void;
 use bantam_driver_abi::raw;
 use bantam_model::target::{Measure, Refusal, Verdict};
 
-use super::{optional, required};
+use super::api::{optional, required};
 use crate::driver::{Device, DriverError};
 
 /// What a callback has got so far.
-pub(crate) struct Collector<T> {
+pub(super) struct Collector<T> {
     items: Vec<T>,
     most: usize,
     problem: Option<String>,
@@ -74,7 +74,7 @@ unsafe fn read<T: Copy>(pointer: *const T, what: &str) -> Result<T, String> {
 /// # Safety
 ///
 /// `user` is a live collector of devices that nothing else uses, and `device` is as the header says.
-pub(crate) unsafe extern "C" fn on_device(user: *mut c_void, device: *const raw::Device) {
+pub(super) unsafe extern "C" fn on_device(user: *mut c_void, device: *const raw::Device) {
     // SAFETY: the caller vouches for it.
     let Some(collector) = (unsafe { user.cast::<Collector<Device>>().as_mut() }) else {
         return;
@@ -98,7 +98,7 @@ pub(crate) unsafe extern "C" fn on_device(user: *mut c_void, device: *const raw:
 /// # Safety
 ///
 /// `user` is a live collector of operators and verdicts that nothing else uses, and `verdict` is as the header says.
-pub(crate) unsafe extern "C" fn on_verdict(user: *mut c_void, verdict: *const raw::Verdict) {
+pub(super) unsafe extern "C" fn on_verdict(user: *mut c_void, verdict: *const raw::Verdict) {
     // SAFETY: the caller vouches for it.
     let Some(collector) = (unsafe { user.cast::<Collector<(u32, Verdict)>>().as_mut() }) else {
         return;
@@ -146,7 +146,7 @@ pub(crate) unsafe extern "C" fn on_verdict(user: *mut c_void, verdict: *const ra
 /// # Safety
 ///
 /// `user` is a live collector of figures that nothing else uses, and `cost` is as the header says.
-pub(crate) unsafe extern "C" fn on_cost(user: *mut c_void, cost: *const raw::Cost) {
+pub(super) unsafe extern "C" fn on_cost(user: *mut c_void, cost: *const raw::Cost) {
     // SAFETY: the caller vouches for it.
     let Some(collector) = (unsafe { user.cast::<Collector<(String, f64)>>().as_mut() }) else {
         return;
