@@ -5,6 +5,7 @@
 
 #![deny(unsafe_code)]
 
+pub mod conformance;
 pub mod driver;
 pub mod partition;
 mod session;

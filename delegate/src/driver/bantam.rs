@@ -8,6 +8,7 @@ mod buffer;
 mod collect;
 mod executable;
 mod instance;
+pub(crate) mod probe;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -77,6 +78,16 @@ impl BantamDriver {
     /// The same, compiling for this device where the caller does not say another.
     pub(crate) fn on(self, device: Option<String>) -> Self {
         Self { device, ..self }
+    }
+
+    /// Whether calls on different executables may overlap.
+    pub fn is_parallel(&self) -> bool {
+        self.instance().info.is_parallel
+    }
+
+    /// The alignment of buffers that it works on without a copy.
+    pub fn alignment(&self) -> usize {
+        self.instance().info.alignment
     }
 
     fn instance(&self) -> Arc<Instance> {

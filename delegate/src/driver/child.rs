@@ -184,7 +184,7 @@ impl Process {
 }
 
 /// `signal 6 (SIGABRT)`, `exit code 3`.
-fn ending(status: ExitStatus) -> String {
+pub(crate) fn ending(status: ExitStatus) -> String {
     let Some(signal) = status.signal() else {
         return match status.code() {
             Some(code) => format!("exit code {code}"),

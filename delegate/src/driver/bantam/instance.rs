@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 #[derive(Debug, Clone)]
 pub(super) struct Info {
     pub target: Option<String>,
-    is_parallel: bool,
+    pub is_parallel: bool,
     pub policy: PartitionPolicy,
     pub alignment: usize,
 }
