@@ -6,7 +6,11 @@
 #![forbid(unsafe_code)]
 
 pub mod driver;
+pub mod partition;
 mod session;
+mod spec;
 
 pub use driver::{Driver, DriverError, Executable};
-pub use session::{DriverSpec, Options, Placement, Session, SessionError, TensorInfo};
+pub use partition::{Partition, extract, partition};
+pub use session::{Options, Placement, Session, SessionError, TensorInfo};
+pub use spec::{DriverOptions, DriverSpec, EdgeTpuDevice, Library, SpecError};

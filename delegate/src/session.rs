@@ -1,44 +1,14 @@
 //! A model that is loaded, placed and ready to run.
 
-use std::convert::Infallible;
 use std::fmt;
 use std::path::Path;
-use std::str::FromStr;
 use std::time::Duration;
 
 use bantam_model::cpu::{self, RunError, Staged};
 use bantam_model::tensor::{DType, Shape};
 use bantam_model::{Model, Numerics, Quantization, ReadError, TensorId};
 
-/// Which driver takes partitions of the model, as a user writes it.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub enum DriverSpec {
-    /// `cpu`: none; every operator runs on the CPU path.
-    #[default]
-    Cpu,
-    /// Any other text.
-    Named(String),
-}
-
-impl FromStr for DriverSpec {
-    type Err = Infallible;
-    fn from_str(text: &str) -> Result<Self, Infallible> {
-        Ok(match text {
-            "cpu" => Self::Cpu,
-            other => Self::Named(other.to_owned()),
-        })
-    }
-}
-
-impl fmt::Display for DriverSpec {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Cpu => f.write_str("cpu"),
-            Self::Named(name) => f.write_str(name),
-        }
-    }
-}
+use crate::DriverSpec;
 
 /// How a session shall run its model.
 #[derive(Debug, Clone)]
@@ -297,7 +267,7 @@ mod tests {
         let error = Session::new(&model(), &options).err().unwrap();
         assert_eq!(
             error.to_string(),
-            "driver edgetpu:usb is not available in this version"
+            "driver edgetpu:usb:0 is not available in this version"
         );
     }
 }
