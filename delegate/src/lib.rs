@@ -4,8 +4,9 @@
 //! compiled, and runs the rest on the CPU path of [`bantam_model::cpu`]. What a driver fails to do
 //! the CPU path does, and that is counted and reported.
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
+pub mod conformance;
 pub mod driver;
 pub mod partition;
 mod session;
