@@ -177,7 +177,7 @@ fn two_failures_are_a_run_on_the_cpu_and_three_such_runs_the_last_calls() {
     );
     assert_eq!(fake.shared.calls.load(Ordering::SeqCst), 4);
     assert!(session.report().to_string().starts_with(
-        "4 calls of the driver failed, 5 of 5 runs of partitions were on the CPU path; the first: partition 0, run 1: the driver failed: told to"
+        "4 calls of the driver failed and 0 results were wrong; 5 of 5 results of partitions came from the CPU path; the first failure: partition 0, run 1: the driver failed: told to"
     ));
 }
 

@@ -221,10 +221,17 @@ impl fmt::Display for Report {
         };
         let runs: u64 = self.counters.iter().map(|counters| counters.runs).sum();
         let failed: u64 = self.counters.iter().map(|c| c.failed_calls).sum();
+        let wrong: u64 = self.counters.iter().map(|c| c.wrong).sum();
         write!(
             f,
-            "{failed} calls of the driver failed, {} of {runs} runs of partitions were on the CPU path; the first: {first}",
-            self.on_cpu()
+            "{} of the driver failed and {} wrong; {} of {} of partitions came from the CPU path; the first failure: {first}",
+            counted(failed as usize, "call"),
+            match wrong {
+                1 => "1 result was".into(),
+                _ => format!("{wrong} results were"),
+            },
+            self.on_cpu(),
+            counted(runs as usize, "result"),
         )
     }
 }
