@@ -435,7 +435,7 @@ impl Session {
         let run = self.stages.run_timed(&mut |subgraph, index, time| {
             let origin = origins.get(subgraph).and_then(|nodes| nodes.get(index));
             let what = match origin {
-                Some(&Origin::Partition(number)) => Timed::Partition(number),
+                Some(&Origin::Partition { number, .. }) => Timed::Partition(number),
                 Some(&Origin::Node(index)) => Timed::Op { subgraph, index },
                 None => Timed::Op { subgraph, index },
             };
@@ -655,8 +655,13 @@ fn place_error(origins: &[Vec<Origin>], entry: usize, error: RunError) -> RunErr
         .get(subgraph)
         .and_then(|nodes| nodes.get(index))
     {
-        Some(&Origin::Node(index)) => index,
-        _ => index,
+        Some(
+            &(Origin::Node(original)
+            | Origin::Partition {
+                first: original, ..
+            }),
+        ) => original,
+        None => index,
     };
     match error {
         RunError::Op { index, op, source } => RunError::Op {

@@ -228,6 +228,28 @@ fn a_driver_that_can_cancel_is_told_to() {
 }
 
 #[test]
+fn a_device_is_closed_before_it_is_opened_again_and_when_the_session_ends() {
+    for offload in [OffloadOptions::default(), late(40)] {
+        let mut fake = Fake::new(is_any);
+        fake.can_cancel = true;
+        fake.shared.close_ms.store(5, Ordering::SeqCst);
+        let has_deadline = offload.deadline.is_some();
+        let (mut session, fake) = open(&three(), fake, offload);
+        fake.script([Fault::Fail, Fault::None, Fault::LoseDevice, Fault::Fail]);
+        if has_deadline {
+            fake.script([Fault::Hang(60_000)]);
+        }
+        let x = bytes(&[1, 2, 3, 4]);
+        for _ in 0..4 {
+            assert_eq!(results(&mut session, &x), plain(&three(), &x));
+        }
+        drop(session);
+        assert_eq!(fake.shared.most_open.load(Ordering::SeqCst), 1);
+        assert_eq!(fake.shared.open.load(Ordering::SeqCst), 0);
+    }
+}
+
+#[test]
 fn results_that_are_checked_and_wrong_are_those_of_the_cpu() {
     let check = |check| OffloadOptions {
         check,

@@ -17,8 +17,13 @@ use crate::partition::{Partition, Unit, Units};
 pub(super) enum Origin {
     /// The operator at this place of the same subgraph.
     Node(usize),
-    /// The partition of this number, or half of its call.
-    Partition(usize),
+    /// A partition, or half of its call.
+    Partition {
+        /// Its number.
+        number: usize,
+        /// The place of its first operator in the same subgraph.
+        first: usize,
+    },
 }
 
 /// A model whose partitions are custom operators.
@@ -107,6 +112,10 @@ fn rewrite_subgraph(
     order(&units, &skips, overlaps, &mut steps);
     let nodes = std::mem::take(&mut subgraph.nodes);
     let mut nodes: Vec<Option<Node>> = nodes.into_iter().map(Some).collect();
+    let origin = |place: usize| Origin::Partition {
+        number: numbers[place],
+        first: partitions[place].nodes.first().map_or(0, |id| id.index()),
+    };
     let mut tokens = vec![None; partitions.len()];
     let mut rewritten = Vec::new();
     for step in steps {
@@ -120,14 +129,14 @@ fn rewrite_subgraph(
                     inputs, outputs, ..
                 } = &partitions[place];
                 let node = Node::new(custom(CALL, numbers[place]), inputs, outputs);
-                (node, Origin::Partition(numbers[place]))
+                (node, origin(place))
             }
             Step::Submit(place) => {
                 let token = subgraph.add_tensor(Tensor::new("", DType::U8, [1]));
                 tokens[place] = Some(token);
                 let inputs = &partitions[place].inputs;
                 let node = Node::new(custom(SUBMIT, numbers[place]), inputs, &[token]);
-                (node, Origin::Partition(numbers[place]))
+                (node, origin(place))
             }
             Step::Wait(place) => {
                 let Partition {
@@ -136,7 +145,7 @@ fn rewrite_subgraph(
                 let token = tokens[place];
                 let inputs: Vec<TensorId> = token.iter().chain(inputs).copied().collect();
                 let node = Node::new(custom(WAIT, numbers[place]), &inputs, outputs);
-                (node, Origin::Partition(numbers[place]))
+                (node, origin(place))
             }
         };
         rewritten.push((node, origin));

@@ -56,7 +56,8 @@ type Opened = (Option<Cancel>, Vec<(String, f64)>);
 
 /// The thread, and the buffers while no call runs.
 pub(super) struct Worker {
-    jobs: Sender<Buffers>,
+    /// `None` once the thread shall end.
+    jobs: Option<Sender<Buffers>>,
     done: Receiver<Done>,
     cancel: Option<Cancel>,
     buffers: Option<Buffers>,
@@ -149,7 +150,7 @@ impl Worker {
             }
         };
         Ok(Self {
-            jobs,
+            jobs: Some(jobs),
             done,
             cancel,
             buffers: Some(buffers),
@@ -169,9 +170,9 @@ impl Worker {
             buffer.as_mut_slice().copy_from_slice(input);
         }
         self.began = Some(Instant::now());
-        self.jobs
-            .send(buffers)
-            .map_err(|_| DriverError::Died("its thread ended".into()))
+        let jobs = self.jobs.as_ref();
+        jobs.and_then(|jobs| jobs.send(buffers).ok())
+            .ok_or_else(|| DriverError::Died("its thread ended".into()))
     }
 
     /// Waits for the call and copies the results. After [`DriverError::Deadline`] this is of no
@@ -188,7 +189,9 @@ impl Worker {
                 if let Some(cancel) = &self.cancel {
                     let _ = catch_unwind(AssertUnwindSafe(cancel));
                     // A driver that was told so comes back, and its thread and device are free.
-                    let _ = self.done.recv_timeout(self.deadline.call);
+                    if let Ok((buffers, _)) = self.done.recv_timeout(self.deadline.call) {
+                        self.buffers = Some(buffers);
+                    }
                 }
                 return Err(DriverError::Deadline {
                     milliseconds: self.deadline.call.as_millis() as u64,
@@ -205,5 +208,16 @@ impl Worker {
         }
         self.buffers = Some(buffers);
         result
+    }
+}
+
+impl Drop for Worker {
+    /// Ends the thread and, unless a call hangs, waits until the device is closed, so that it can
+    /// be opened again.
+    fn drop(&mut self) {
+        self.jobs = None;
+        if self.buffers.is_some() {
+            let _ = self.done.recv_timeout(self.deadline.open);
+        }
     }
 }

@@ -40,6 +40,11 @@ pub struct Shared {
     /// Calls that run at this moment, and the most that there were.
     pub running: AtomicUsize,
     pub most_running: AtomicUsize,
+    /// What is compiled at this moment, and the most that was.
+    pub open: AtomicUsize,
+    pub most_open: AtomicUsize,
+    /// How long closing takes.
+    pub close_ms: AtomicUsize,
     /// How long each call takes.
     pub takes_ms: AtomicUsize,
 }
@@ -131,6 +136,8 @@ impl Driver for Fake {
                 Some(Runner::new(Arc::new(plan)).unwrap())
             }
         };
+        let open = self.shared.open.fetch_add(1, Ordering::SeqCst) + 1;
+        self.shared.most_open.fetch_max(open, Ordering::SeqCst);
         Ok(Box::new(Compiled {
             runner,
             can_cancel: self.can_cancel,
@@ -146,6 +153,14 @@ struct Compiled {
     can_cancel: bool,
     cancelled: Arc<AtomicBool>,
     shared: Arc<Shared>,
+}
+
+impl Drop for Compiled {
+    fn drop(&mut self) {
+        let ms = self.shared.close_ms.load(Ordering::SeqCst) as u64;
+        std::thread::sleep(Duration::from_millis(ms));
+        self.shared.open.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 impl Executable for Compiled {
