@@ -7,7 +7,8 @@ use std::path::Path;
 
 use bantam_converter::samples::SampleError;
 use bantam_converter::{ConvertError, RecipeError, VerifyError};
-use bantam_delegate::SessionError;
+use bantam_delegate::driver::DriverError;
+use bantam_delegate::{DriverSpec, SessionError, doctor};
 use bantam_model::ReadError;
 use bantam_model::cpu::RunError;
 use bantam_model::ops::OpError;
@@ -262,6 +263,15 @@ pub fn session(path: &Path, error: &SessionError) -> Failure {
             "leave --driver away, or say --driver cpu",
         ),
     }
+}
+
+/// A driver that cannot be used.
+pub fn driver(spec: &DriverSpec, error: &DriverError) -> Failure {
+    DRIVER.failure(
+        format!("driver {spec} cannot be used"),
+        chain(error),
+        doctor::hint(error),
+    )
 }
 
 /// A model that cannot be converted or compared.

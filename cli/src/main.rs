@@ -6,6 +6,9 @@ mod compare;
 mod convert;
 mod data;
 mod demo;
+mod devices;
+mod doctor;
+mod driver_host;
 mod error;
 mod evaluate;
 mod explain;
@@ -39,8 +42,12 @@ enum Verb {
     Inspect(inspect::Args),
     Evaluate(evaluate::Args),
     Compare(compare::Args),
+    Devices(devices::Args),
+    Doctor(doctor::Args),
     Demo(demo::Args),
     Explain(explain::Args),
+    #[command(hide = true)]
+    DriverHost(driver_host::Args),
 }
 
 fn main() -> ExitCode {
@@ -68,6 +75,9 @@ fn real_main() -> Result<(), Failure> {
         Verb::Evaluate(args) => evaluate::run(&args),
         Verb::Compare(args) => compare::run(&args),
         Verb::Convert(args) => convert::run(&args),
+        Verb::Devices(args) => devices::run(&args),
+        Verb::Doctor(args) => doctor::run(&args),
+        Verb::DriverHost(args) => driver_host::run(&args),
         Verb::Demo(args) => demo::run(&args),
         Verb::Explain(args) => explain::run(&args),
     }

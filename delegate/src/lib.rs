@@ -6,6 +6,7 @@
 #![deny(unsafe_code)]
 
 pub mod conformance;
+pub mod doctor;
 pub mod driver;
 pub mod partition;
 mod session;
