@@ -170,10 +170,10 @@ COMPILE(strange_status) {
   (void)i, (void)d, (void)m, (void)n, (void)x, (void)e;
   return 42;
 }
-static void *leaked;
+static char *volatile leaked;
 COMPILE(leaky) {
   leaked = malloc(1 << 16);
-  if (leaked != NULL) memset(leaked, 1, 1 << 16);
+  for (int i = 0; leaked != NULL && i < 1 << 16; i += 4096) leaked[i] = 1;
   return compile(i, d, m, n, x, e);
 }
 static bantam_driver_executable *only;
@@ -220,6 +220,23 @@ RUN(aligned) {
 RUN(trusting) {
   if (x != NULL && n > 0 && a != NULL && a[0].data != NULL && m > 0 && b != NULL && b[0].data != NULL) return BANTAM_DRIVER_OK;
   return run(x, a, n, b, m, e);
+}
+static bantam_driver_executable *volatile current;
+RUN(races) {
+  current = x;
+  usleep(200);
+  return run(current, a, n, b, m, e);
+}
+static int instances_count;
+static bantam_driver_status only_open(const bantam_driver_option *o, size_t n, bantam_driver_instance **i, char **e) {
+  if (instances_count > 0) return fail(e, BANTAM_DRIVER_FAILED, "it is open already");
+  bantam_driver_status status = open_driver(o, n, i, e);
+  if (status == BANTAM_DRIVER_OK) instances_count++;
+  return status;
+}
+static void only_close(bantam_driver_instance *i) {
+  if (i != NULL) instances_count--;
+  close_driver(i);
 }
 RUN(dies) {
   (void)x, (void)a, (void)n, (void)b, (void)m, (void)e;
@@ -349,6 +366,8 @@ bantam_driver_status bantam_driver_get(uint32_t version, uint32_t *theirs, const
   if (IS("spoils-input")) broken.run = run_spoils_input;
   if (IS("aligned")) broken.run = run_aligned;
   if (IS("trusting")) broken.run = run_trusting;
+  if (IS("races")) broken.run = run_races;
+  if (IS("one-instance")) broken.open = only_open, broken.close = only_close;
   if (IS("dies")) broken.run = run_dies;
   if (IS("segfaults")) broken.run = run_segfaults;
   if (IS("hangs")) broken.run = run_hangs;
