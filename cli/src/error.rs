@@ -7,8 +7,7 @@ use std::path::Path;
 
 use bantam_converter::samples::SampleError;
 use bantam_converter::{ConvertError, RecipeError, VerifyError};
-use bantam_delegate::driver::DriverError;
-use bantam_delegate::{DriverSpec, SessionError, doctor};
+use bantam_delegate::{DriverError, DriverSpec, OffloadError, SessionError, doctor};
 use bantam_model::ReadError;
 use bantam_model::cpu::RunError;
 use bantam_model::ops::OpError;
@@ -85,7 +84,13 @@ codes! {
     LABELS = "BNT-D004", 3, "the labels do not fit the outputs",
         "There must be one label a sample, of the kind that the metric compares with.";
     DRIVER = "BNT-V001", 4, "the driver or device is not available",
-        "This version runs models on the CPU path only: --driver cpu.";
+        "The driver's library cannot be loaded, its device is not there, it refused what only it\n\
+         can run, or it failed twice where the CPU path cannot take over. --driver cpu runs\n\
+         everything else on the CPU path.";
+    DEADLINE = "BNT-V002", 124, "the driver did not answer in time",
+        "A call took longer than --deadline, and so did the next one on the device opened again.\n\
+         Where the CPU path has kernels for the partition it takes over; here it has none, as for\n\
+         operators that a vendor's compiler made.";
     INTERNAL = "BNT-I001", 5, "internal error",
         "Bantam broke one of its own rules. This is a bug whatever the input was: please report it\n\
          with the command and, if you can, the model.";
@@ -244,10 +249,43 @@ pub fn run(path: &Path, error: &RunError) -> Failure {
             chain(error),
             "ask for fewer with --threads",
         ),
+        RunError::Custom { source, .. } => match source.reason() {
+            Some(error) => offload(error),
+            None => DRIVER.failure(
+                format!("{name} cannot be run: {error}"),
+                cause(error),
+                "say --driver cpu",
+            ),
+        },
         _ => MODEL_CORRUPT.failure(
             format!("{name} is broken"),
             chain(error),
             "export or download the model again",
+        ),
+    }
+}
+
+/// A partition that gave no result.
+fn offload(error: &OffloadError) -> Failure {
+    let (what, why) = (error.to_string(), cause(error));
+    match error {
+        OffloadError::Required { .. } => GATE.failure(
+            what,
+            why,
+            "leave --require-full-delegation away, so that the CPU path takes over",
+        ),
+        OffloadError::NoTwin {
+            source: DriverError::Deadline { .. },
+            ..
+        } => DEADLINE.failure(
+            what,
+            why,
+            "give more time with --deadline, and look at the device",
+        ),
+        _ => DRIVER.failure(
+            what,
+            why,
+            "look at the device; say --driver cpu if the CPU path can run it",
         ),
     }
 }
@@ -257,9 +295,27 @@ pub fn session(path: &Path, error: &SessionError) -> Failure {
     match error {
         SessionError::Read(error) => read(path, error),
         SessionError::Run(error) => run(path, error),
+        SessionError::NotDelegated(placement) => GATE.failure(
+            format!(
+                "{} of {} operators are delegated",
+                placement.delegated, placement.ops
+            ),
+            placement.to_string(),
+            "leave --require-full-delegation away, or choose a driver",
+        ),
+        SessionError::NeedsDriver { needed, .. } => DRIVER.failure(
+            format!("{} cannot be run", path.display()),
+            chain(error),
+            format!("choose {needed} with --driver, or run the model that it was made from"),
+        ),
+        SessionError::Driver { driver, .. } => DRIVER.failure(
+            format!("driver {driver} cannot be used"),
+            cause(error),
+            "check the driver and the device, or say --driver cpu",
+        ),
         _ => DRIVER.failure(
             error.to_string(),
-            "this version runs models on the CPU path only",
+            cause(error),
             "leave --driver away, or say --driver cpu",
         ),
     }

@@ -13,7 +13,7 @@ use serde_json::json;
 
 use crate::args::{Format, PreprocessArgs, SessionArgs};
 use crate::error::{self, Failure};
-use crate::{data, output};
+use crate::{data, output, placement};
 
 /// Judge a model's first output against labels
 #[derive(Debug, clap::Args)]
@@ -139,7 +139,7 @@ fn run_samples(args: &Args, path: &std::path::Path) -> Result<Judged, Failure> {
         ));
     }
     let outputs = predict(&args.model, &mut session, &samples, range.clone())?;
-    output::warn(&session.placement().to_string());
+    placement::say(&session);
     Ok(Judged {
         values: outputs.values,
         range,

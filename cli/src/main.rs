@@ -15,6 +15,7 @@ mod explain;
 mod gate;
 mod inspect;
 mod output;
+mod placement;
 mod report;
 mod run;
 

@@ -1,7 +1,8 @@
 //! Loads a model, chooses where each operator runs, and runs it.
 //!
-//! In this version every operator runs on the CPU path of [`bantam_model::cpu`]; a driver other
-//! than `cpu` is an error, not a silent fallback.
+//! A [`Session`] asks a [`Driver`] what it takes, cuts that into [partitions](partition()), has them
+//! compiled, and runs the rest on the CPU path of [`bantam_model::cpu`]. What a driver fails to do
+//! the CPU path does, and that is counted and reported.
 
 #![deny(unsafe_code)]
 
@@ -11,8 +12,13 @@ pub mod driver;
 pub mod partition;
 mod session;
 mod spec;
+mod steer;
 
 pub use driver::{Driver, DriverError, Executable};
-pub use partition::{Partition, extract, partition};
-pub use session::{Options, Placement, Session, SessionError, TensorInfo};
+pub use partition::{Cost, Economy, Partition, extract, partition};
+pub use session::{
+    Action, Check, Counters, Deadline, Event, OffloadError, OffloadOptions, OpPlacement, Options,
+    PartitionPlacement, Placed, Placement, Report, Session, SessionError, TensorInfo, Timed,
+};
 pub use spec::{DriverOptions, DriverSpec, EdgeTpuDevice, Library, SpecError};
+pub use steer::{Selector, SelectorError, Steering};
