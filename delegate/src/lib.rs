@@ -6,6 +6,7 @@
 
 #![deny(unsafe_code)]
 
+pub mod check;
 pub mod conformance;
 pub mod doctor;
 pub mod driver;
