@@ -7,10 +7,11 @@ use std::path::Path;
 
 use bantam_converter::samples::SampleError;
 use bantam_converter::{ConvertError, RecipeError, VerifyError};
-use bantam_delegate::{DriverError, OffloadError, SessionError};
+use bantam_delegate::{DriverError, OffloadError, SessionError, doctor};
 use bantam_model::ReadError;
 use bantam_model::cpu::RunError;
 use bantam_model::ops::OpError;
+use bantam_model::target::TargetError;
 use clap::error::{ContextKind, ContextValue};
 
 use crate::output;
@@ -47,6 +48,10 @@ codes! {
     RECIPE = "BNT-U003", 2, "the recipe cannot be used",
         "A recipe is a TOML or JSON file. It has the keys mode, input-type, output-type, defaults\n\
          and ops, and nothing that it does not know. docs/recipes.md says what they mean.";
+    TARGET = "BNT-U004", 2, "the target cannot be used",
+        "A target is a name that `bantam targets` lists, or the path of a pack: a TOML file that says\n\
+         what a chip takes. The message names the line that is wrong. docs/targets.md says what a pack\n\
+         holds, and `bantam targets NAME` shows what one takes.";
     OUTPUT = "BNT-O001", 2, "the output cannot be written",
         "The folder is missing, writing is not allowed, or the disk is full. Files are written\n\
          whole under another name and then renamed, so nothing partial is left behind.";
@@ -308,17 +313,22 @@ pub fn session(path: &Path, error: &SessionError) -> Failure {
             chain(error),
             format!("choose {needed} with --driver, or run the model that it was made from"),
         ),
-        SessionError::Driver { driver, .. } => DRIVER.failure(
-            format!("driver {driver} cannot be used"),
-            cause(error),
-            "check the driver and the device, or say --driver cpu",
-        ),
+        SessionError::Driver { driver, source } => self::driver(driver, source),
         _ => DRIVER.failure(
             error.to_string(),
             cause(error),
             "leave --driver away, or say --driver cpu",
         ),
     }
+}
+
+/// A driver that cannot be used.
+pub fn driver(spec: &dyn fmt::Display, error: &DriverError) -> Failure {
+    DRIVER.failure(
+        format!("driver {spec} cannot be used"),
+        chain(error),
+        doctor::hint(error),
+    )
 }
 
 /// A model that cannot be converted or compared.
@@ -368,6 +378,32 @@ pub fn verify(path: &Path, error: &VerifyError) -> Failure {
             format!("{} was written, but is not sound", path.display()),
             chain(error),
             "report this as a bug, with the float model if you can",
+        ),
+    }
+}
+
+/// A target that cannot be had.
+pub fn target(error: &TargetError) -> Failure {
+    match error {
+        TargetError::Name { name, hint } => TARGET.failure(
+            format!("there is no target {name}"),
+            "the name is not one of `bantam targets`, nor the path of a pack",
+            hint,
+        ),
+        TargetError::Pack {
+            origin,
+            line,
+            message,
+            hint,
+        } => TARGET.failure(
+            format!("the pack {origin} cannot be used"),
+            format!("line {line}: {message}"),
+            hint,
+        ),
+        _ => TARGET.failure(
+            error.to_string(),
+            cause(error),
+            "check the path, or take a name of `bantam targets`",
         ),
     }
 }

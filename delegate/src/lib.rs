@@ -6,7 +6,9 @@
 
 #![deny(unsafe_code)]
 
+pub mod check;
 pub mod conformance;
+pub mod doctor;
 pub mod driver;
 pub mod partition;
 mod session;

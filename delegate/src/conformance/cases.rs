@@ -220,7 +220,8 @@ fn difference(
                 }
                 _ => f64::from(tolerance),
             };
-            if a != b && !((a - b).abs() <= allowed) {
+            let is_close = (a - b).abs() <= allowed;
+            if a != b && !is_close {
                 return Some(format!("output {index}, element {place}: {a}, not {b}"));
             }
         }
@@ -419,15 +420,15 @@ fn broken() -> Vec<Vec<u8>> {
         .collect();
     let mut numbers = Numbers(77);
     let mut all = vec![Vec::new(), vec![0], b"TFL3".to_vec(), vec![0xff; 64]];
-    all.push((0..512).map(|_| numbers.next() as u8).collect());
+    all.push((0..512).map(|_| numbers.draw() as u8).collect());
     for model in &good {
         let cuts = (0..24).map(|i| model[..model.len() * i / 24].to_vec());
         all.extend(cuts);
         for _ in 0..120 {
             let mut bytes = model.clone();
-            for _ in 0..1 + numbers.next() % 4 {
-                let place = numbers.next() as usize % bytes.len();
-                bytes[place] ^= 1 << (numbers.next() % 8);
+            for _ in 0..1 + numbers.draw() % 4 {
+                let place = numbers.draw() as usize % bytes.len();
+                bytes[place] ^= 1 << (numbers.draw() % 8);
             }
             all.push(bytes);
         }
@@ -735,10 +736,8 @@ fn at_once(held: Vec<(&Taken, BantamExecutable, Vec<Vec<u8>>)>) -> Result {
                 })
             })
             .collect();
-        let ended = threads.into_iter().map(|thread| thread.join());
-        ended
-            .map(|result| result.unwrap_or_else(|_| Err(failed("a thread panicked"))))
-            .collect()
+        let mut ended = threads.into_iter().map(|thread| thread.join());
+        ended.try_for_each(|end| end.unwrap_or_else(|_| Err(failed("a thread panicked"))))
     })
 }
 

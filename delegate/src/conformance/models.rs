@@ -11,7 +11,7 @@ pub struct Numbers(pub u64);
 
 impl Numbers {
     /// The next.
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
@@ -22,9 +22,9 @@ impl Numbers {
     pub fn elements(&mut self, dtype: DType, len: usize) -> Vec<u8> {
         if dtype != DType::F32 {
             let len = len * dtype.size().unwrap_or(1);
-            return (0..len).map(|_| self.next() as u8).collect();
+            return (0..len).map(|_| self.draw() as u8).collect();
         }
-        let mut float = || (self.next() % 4001) as f32 / 1000.0 - 2.0;
+        let mut float = || (self.draw() % 4001) as f32 / 1000.0 - 2.0;
         (0..len).flat_map(|_| float().to_ne_bytes()).collect()
     }
 }

@@ -273,7 +273,8 @@ impl ChildDriver {
         if slot.process.is_some() {
             return Ok((slot, self.opened.clone()));
         }
-        slot.process = Some(Process::start(&helper()?)?);
+        let helper = self.host.helper.clone().map_or_else(helper, Ok)?;
+        slot.process = Some(Process::start(&helper)?);
         slot.number += 1;
         let request = Request::Open {
             version: wire::VERSION,

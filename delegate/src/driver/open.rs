@@ -19,6 +19,8 @@ pub(crate) struct HostOptions {
     pub isolate: bool,
     /// The device to compile for where the caller does not say another: `device`.
     pub device: Option<String>,
+    /// The `bantam` command that holds the library in a process of its own: `helper`.
+    pub helper: Option<PathBuf>,
     /// The time for one run in a process of its own: `deadline`, in milliseconds.
     pub deadline: Duration,
     /// The time for any other call: `setup-deadline`, in milliseconds.
@@ -30,6 +32,7 @@ impl Default for HostOptions {
         Self {
             isolate: false,
             device: None,
+            helper: None,
             deadline: Duration::from_secs(60),
             setup_deadline: Duration::from_secs(300),
         }
@@ -38,8 +41,9 @@ impl Default for HostOptions {
 
 /// Opens the driver that `spec` names.
 ///
-/// Whatever the library, the options `isolate=1` (run it in a process of its own), `device=ID`, `deadline=MS` (of a run) and
-/// `setup-deadline=MS` (of any other call; both only count with `isolate=1`) are for us; the others go to the library.
+/// Whatever the library, these options are for us, and the others go to the library: `device=ID`, `isolate=1` (run it in a process
+/// of its own), and with that `deadline=MS` (of a run), `setup-deadline=MS` (of any other call) and `helper=PATH` (the `bantam`
+/// command that holds it, where it is not to be looked for).
 ///
 /// # Errors
 ///
@@ -148,6 +152,7 @@ impl HostOptions {
                 "deadline" => host.deadline = time()?,
                 "setup-deadline" => host.setup_deadline = time()?,
                 "device" if value.is_empty() => return Err(wrong("it names no device")),
+                "helper" => host.helper = Some(PathBuf::from(value)),
                 "device" => host.device = Some(value),
                 _ => rest.push((key, value)),
             }
@@ -176,12 +181,14 @@ mod tests {
 
     #[test]
     fn our_options_do_not_reach_the_library() {
-        let text = "bantam:/a.so?isolate=1&x=1&deadline=50&setup-deadline=70&device=d0&y=2";
+        let text =
+            "bantam:/a.so?isolate=1&x=1&deadline=50&setup-deadline=70&device=d0&helper=/b&y=2";
         let (host, rest) = split(text).unwrap();
         assert_eq!(rest, "bantam:/a.so?x=1&y=2");
         let wanted = HostOptions {
             isolate: true,
             device: Some("d0".to_owned()),
+            helper: Some(PathBuf::from("/b")),
             deadline: Duration::from_millis(50),
             setup_deadline: Duration::from_millis(70),
         };

@@ -8,10 +8,9 @@ use std::time::Duration;
 
 use bantam_driver_abi::{Device, Error, Executable, Info, Kind, Vendor, Verdict};
 use bantam_model::cpu::{self, Staged};
-use bantam_model::target::{self, Which};
+use bantam_model::target::{self, Target, Which};
 use bantam_model::{Bytes, Model, Numerics};
 
-use crate::chip::Chip;
 use crate::cost::Cost;
 use crate::fault::{self, Call, Faults};
 
@@ -20,7 +19,7 @@ const MOST_DEVICES: usize = 64;
 
 /// One opened accelerator.
 pub struct Virtual {
-    chip: Chip,
+    chip: Target,
     alignment: u32,
     devices: Vec<Arc<Board>>,
     faults: Arc<Faults>,
@@ -93,6 +92,13 @@ impl Faults {
     }
 }
 
+impl Virtual {
+    /// The bytes of weights that stay on the chip.
+    fn cache(&self) -> u64 {
+        self.chip.memory().map_or(0, |memory| memory.cache_bytes)
+    }
+}
+
 impl Vendor for Virtual {
     type Executable = Run;
     const NAME: &'static CStr = c"Bantam virtual accelerator";
@@ -125,7 +131,7 @@ impl Vendor for Virtual {
         faults
             .check()
             .map_err(|cause| Error::new(Kind::BadOption, cause))?;
-        let chip = Chip::open(chip).map_err(|cause| bad_option("chip", chip, &cause))?;
+        let chip = Target::open(chip).map_err(|error| bad_option("chip", chip, &chain(&error)))?;
         faults.suffer(Call::Open)?;
         Ok(Self {
             chip,
@@ -214,7 +220,7 @@ impl Vendor for Virtual {
         let stages = Staged::new(&model, &options).map_err(|error| refused(&error))?;
         Ok(Run {
             stages: Mutex::new(stages),
-            cost: Cost::of(&model, self.chip.cache()),
+            cost: Cost::of(&model, self.cache()),
             losses: board.losses.load(Ordering::Relaxed),
             board,
             faults: Arc::clone(&self.faults),
@@ -228,14 +234,16 @@ fn read(model: &[u8]) -> Result<Model, Error> {
     Model::read(Bytes::from(model.to_vec())).map_err(|error| refused(&error))
 }
 
-fn refused(error: &dyn std::error::Error) -> Error {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text = format!("{text}: {error}");
-        source = error.source();
+/// The messages of `error` and of what caused it.
+fn chain(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(source) => format!("{error}: {}", chain(source)),
+        None => error.to_string(),
     }
-    Error::new(Kind::Refused, text)
+}
+
+fn refused(error: &dyn std::error::Error) -> Error {
+    Error::new(Kind::Refused, chain(error))
 }
 
 fn verdict(verdict: target::Verdict) -> Verdict {

@@ -22,7 +22,6 @@
 
 #![forbid(unsafe_code)]
 
-mod chip;
 mod cost;
 mod driver;
 mod fault;
