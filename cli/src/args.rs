@@ -1,9 +1,12 @@
 //! Flags that several verbs share.
 
 use std::ffi::OsString;
+use std::time::Duration;
 
 use bantam_converter::samples::{ChannelOrder, Normalize, Preprocess, Resize};
-use bantam_delegate::{DriverSpec, Options};
+use bantam_delegate::{
+    Check, Deadline, DriverSpec, Economy, OffloadOptions, Options, Selector, Steering,
+};
 use bantam_model::Numerics;
 use clap::{Args, ValueEnum};
 
@@ -59,16 +62,73 @@ pub struct SessionArgs {
     /// Threads that one run may use
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = threads_parser())]
     pub threads: u64,
-    /// What takes operators off the CPU path; only `cpu`, which is nothing, is there yet
+    #[command(flatten)]
+    offload: OffloadArgs,
+}
+
+/// What leaves the CPU path.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Offloading")]
+struct OffloadArgs {
+    /// What takes operators off the CPU path: cpu (nothing), edgetpu[:usb:N|:pci:N|:PATH],
+    /// tflite:LIBRARY, bantam:LIBRARY, virtual[:CHIP], gpu[:LIBRARY]; options as ?key=value&...
     #[arg(long, value_name = "SPEC", default_value = "cpu")]
     driver: DriverSpec,
+    /// Device of the driver; of several, each takes the next partition
+    #[arg(long, value_name = "NAME")]
+    device: Vec<String>,
+    /// Give up a call of the driver after so long, and go on without
+    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..))]
+    deadline: Option<u64>,
+    /// Fail where an operator would run on the CPU path, now or in a run
+    #[arg(long)]
+    require_full_delegation: bool,
+    /// Offload only op:KIND, tensor:REGEX (names of results) or index:[SUBGRAPH/]FIRST[-LAST]
+    #[arg(long, value_name = "SELECTOR")]
+    allow: Vec<Selector>,
+    /// Do not offload these; stronger than --allow
+    #[arg(long, value_name = "SELECTOR")]
+    deny: Vec<Selector>,
+    /// Fewest operators of a partition [default: as the driver says]
+    #[arg(long, value_name = "N")]
+    min_partition_ops: Option<usize>,
+    /// Offload no partition whose data takes longer to move than the CPU path takes for its work,
+    /// by the estimate in docs/partitioning.md
+    #[arg(long)]
+    cost_aware: bool,
+    /// Compare the driver's results of the first N runs with the CPU path's, bit for bit
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    check_runs: u64,
+}
+
+impl OffloadArgs {
+    fn options(&self) -> OffloadOptions {
+        let deadline = self.deadline.map(Duration::from_millis);
+        OffloadOptions {
+            devices: self.device.clone(),
+            steering: Steering {
+                allow: self.allow.clone(),
+                deny: self.deny.clone(),
+                min_ops: self.min_partition_ops,
+                economy: self.cost_aware.then(Economy::default),
+            },
+            deadline: deadline.map(Deadline::new),
+            check: Check {
+                first: self.check_runs,
+                every: 0,
+            },
+            requires_full_delegation: self.require_full_delegation,
+            ..OffloadOptions::default()
+        }
+    }
 }
 
 impl SessionArgs {
     /// The options of a session with these flags.
     pub fn options(&self) -> Options {
         Options {
-            driver: self.driver.clone(),
+            driver: self.offload.driver.clone(),
+            offload: self.offload.options(),
             numerics: self.numerics.into(),
             threads: self.threads as usize,
             ..Options::default()

@@ -4,16 +4,16 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use bantam_delegate::{Session, TensorInfo};
+use bantam_delegate::{Session, TensorInfo, Timed};
 use bantam_model::cpu::RunError;
 use bantam_model::tensor::DType;
 use bantam_model::{Model, NodeId};
 use serde_json::{Value, json};
 
 use crate::args::{Format, SessionArgs};
-use crate::data;
 use crate::error::{self, Failure};
 use crate::output::{self, dims};
+use crate::{data, placement};
 
 /// Time a model on random inputs
 #[derive(Debug, clap::Args)]
@@ -50,10 +50,9 @@ struct Times {
     ops: Vec<OpTime>,
 }
 
-/// The mean time that an operator takes of a run, all rounds of a loop together.
+/// The mean time that an operator or a partition takes of a run, all rounds of a loop together.
 struct OpTime {
-    subgraph: usize,
-    node: usize,
+    what: Timed,
     time: Duration,
 }
 
@@ -74,9 +73,9 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     }
     let times = measure(args, &mut session, load, prepare)
         .map_err(|error| error::run(&args.model, &error))?;
-    output::warn(&session.placement().to_string());
+    placement::say(&session);
     match args.format {
-        Format::Json => output::print_json("benchmark", report(args, &model, &times)),
+        Format::Json => output::print_json("benchmark", report(args, &model, &session, &times)),
         Format::Text => output::print(&text(args, &model, &session, &times)),
     }
 }
@@ -119,15 +118,11 @@ fn profile(args: &Args, session: &mut Session) -> Result<Vec<OpTime>, RunError> 
     let mut places = HashMap::new();
     let mut ops: Vec<OpTime> = Vec::new();
     for _ in 0..args.runs {
-        session.run_timed(|subgraph, node, time| {
-            let place = *places.entry((subgraph, node)).or_insert(ops.len());
+        session.run_timed(|what, time| {
+            let place = *places.entry(what).or_insert(ops.len());
             match ops.get_mut(place) {
                 Some(op) => op.time += time,
-                None => ops.push(OpTime {
-                    subgraph,
-                    node,
-                    time,
-                }),
+                None => ops.push(OpTime { what, time }),
             }
         })?;
     }
@@ -153,13 +148,24 @@ impl Times {
     }
 }
 
-fn op_name(model: &Model, op: &OpTime) -> String {
-    model.subgraphs[op.subgraph][NodeId(op.node as u32)]
-        .op
-        .to_string()
+fn op_name(model: &Model, what: Timed) -> String {
+    match what {
+        Timed::Op { subgraph, index } => model.subgraphs[subgraph][NodeId(index as u32)]
+            .op
+            .to_string(),
+        Timed::Partition(number) => format!("partition {number}"),
+    }
 }
 
-fn report(args: &Args, model: &Model, times: &Times) -> Value {
+/// The subgraph that it is in.
+fn subgraph(session: &Session, what: Timed) -> usize {
+    match what {
+        Timed::Op { subgraph, .. } => subgraph,
+        Timed::Partition(number) => session.placement().partitions[number].subgraph,
+    }
+}
+
+fn report(args: &Args, model: &Model, session: &Session, times: &Times) -> Value {
     let mut report = json!({
         "driver": args.session.options().driver.to_string(),
         "first_us": us(times.first),
@@ -175,19 +181,28 @@ fn report(args: &Args, model: &Model, times: &Times) -> Value {
         "model": args.model.display().to_string(),
         "numerics": args.session.numerics_name(),
         "peak_rss_bytes": peak_rss(),
+        "placement": placement::json(session),
         "prepare_us": us(times.prepare),
         "runs": args.runs,
         "threads": args.session.threads,
         "warmup": args.warmup,
     });
     if args.profile {
-        let ops = times.ops.iter().map(|op| {
-            json!({
-                "index": op.node,
-                "op": op_name(model, op),
-                "subgraph": op.subgraph,
+        let ops = times.ops.iter().map(|op| match op.what {
+            Timed::Op { subgraph, index } => json!({
+                "index": index,
+                "op": op_name(model, op.what),
+                "partition": null,
+                "subgraph": subgraph,
                 "us": us(op.time),
-            })
+            }),
+            Timed::Partition(number) => json!({
+                "index": null,
+                "op": op_name(model, op.what),
+                "partition": number,
+                "subgraph": subgraph(session, op.what),
+                "us": us(op.time),
+            }),
         });
         report["ops"] = ops.collect();
     }
@@ -220,17 +235,24 @@ fn text(args: &Args, model: &Model, session: &Session, times: &Times) -> String 
     let mut text = output::table(&["", ""], &rows).trim_start().to_owned();
     if args.profile {
         // The operators of other subgraphs are part of those that run them.
-        let outer = times.ops.iter().filter(|op| op.subgraph == 0);
+        let outer = times
+            .ops
+            .iter()
+            .filter(|op| subgraph(session, op.what) == 0);
         let total: f64 = outer.map(|op| us(op.time)).sum();
         let rows: Vec<[String; 5]> = times
             .ops
             .iter()
             .map(|op| {
                 let share = 100.0 * us(op.time) / total.max(f64::MIN_POSITIVE);
+                let index = match op.what {
+                    Timed::Op { index, .. } => index.to_string(),
+                    Timed::Partition(_) => "-".into(),
+                };
                 [
-                    op.subgraph.to_string(),
-                    op.node.to_string(),
-                    op_name(model, op),
+                    subgraph(session, op.what).to_string(),
+                    index,
+                    op_name(model, op.what),
                     format!("{:.1}", us(op.time)),
                     format!("{share:.1} %"),
                 ]

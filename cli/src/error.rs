@@ -7,9 +7,10 @@ use std::path::Path;
 
 use bantam_converter::samples::SampleError;
 use bantam_converter::{ConvertError, RecipeError, VerifyError};
-use bantam_delegate::SessionError;
+use bantam_delegate::{DriverError, OffloadError, SessionError, doctor};
 use bantam_model::ReadError;
 use bantam_model::cpu::RunError;
+use bantam_model::target::TargetError;
 use clap::error::{ContextKind, ContextValue};
 
 use crate::output;
@@ -46,6 +47,10 @@ codes! {
     RECIPE = "BNT-U003", 2, "the recipe cannot be used",
         "A recipe is a TOML or JSON file. It has the keys mode, input-type, output-type, defaults\n\
          and ops, and nothing that it does not know. docs/recipes.md says what they mean.";
+    TARGET = "BNT-U004", 2, "the target cannot be used",
+        "A target is a name that `bantam targets` lists, or the path of a pack: a TOML file that says\n\
+         what a chip takes. The message names the line that is wrong. docs/targets.md says what a pack\n\
+         holds, and `bantam targets NAME` shows what one takes.";
     OUTPUT = "BNT-O001", 2, "the output cannot be written",
         "The folder is missing, writing is not allowed, or the disk is full. Files are written\n\
          whole under another name and then renamed, so nothing partial is left behind.";
@@ -97,7 +102,13 @@ codes! {
          and height, `annotations` of image_id, category_id and bbox (x, y, width, height in\n\
          pixels), `categories` of id and name. Images are found in the data by their file_name.";
     DRIVER = "BNT-V001", 4, "the driver or device is not available",
-        "This version runs models on the CPU path only: --driver cpu.";
+        "The driver's library cannot be loaded, its device is not there, it refused what only it\n\
+         can run, or it failed twice where the CPU path cannot take over. --driver cpu runs\n\
+         everything else on the CPU path.";
+    DEADLINE = "BNT-V002", 124, "the driver did not answer in time",
+        "A call took longer than --deadline, and so did the next one on the device opened again.\n\
+         Where the CPU path has kernels for the partition it takes over; here it has none, as for\n\
+         operators that a vendor's compiler made.";
     INTERNAL = "BNT-I001", 5, "internal error",
         "Bantam broke one of its own rules. This is a bug whatever the input was: please report it\n\
          with the command and, if you can, the model.";
@@ -258,10 +269,43 @@ pub fn run(path: &Path, error: &RunError) -> Failure {
             chain(error),
             "ask for fewer with --threads",
         ),
+        RunError::Custom { source, .. } => match source.reason() {
+            Some(error) => offload(error),
+            None => DRIVER.failure(
+                format!("{name} cannot be run: {error}"),
+                cause(error),
+                "say --driver cpu",
+            ),
+        },
         _ => MODEL_CORRUPT.failure(
             format!("{name} is broken"),
             chain(error),
             "export or download the model again",
+        ),
+    }
+}
+
+/// A partition that gave no result.
+fn offload(error: &OffloadError) -> Failure {
+    let (what, why) = (error.to_string(), cause(error));
+    match error {
+        OffloadError::Required { .. } => GATE.failure(
+            what,
+            why,
+            "leave --require-full-delegation away, so that the CPU path takes over",
+        ),
+        OffloadError::NoTwin {
+            source: DriverError::Deadline { .. },
+            ..
+        } => DEADLINE.failure(
+            what,
+            why,
+            "give more time with --deadline, and look at the device",
+        ),
+        _ => DRIVER.failure(
+            what,
+            why,
+            "look at the device; say --driver cpu if the CPU path can run it",
         ),
     }
 }
@@ -271,12 +315,35 @@ pub fn session(path: &Path, error: &SessionError) -> Failure {
     match error {
         SessionError::Read(error) => read(path, error),
         SessionError::Run(error) => run(path, error),
+        SessionError::NotDelegated(placement) => GATE.failure(
+            format!(
+                "{} of {} operators are delegated",
+                placement.delegated, placement.ops
+            ),
+            placement.to_string(),
+            "leave --require-full-delegation away, or choose a driver",
+        ),
+        SessionError::NeedsDriver { needed, .. } => DRIVER.failure(
+            format!("{} cannot be run", path.display()),
+            chain(error),
+            format!("choose {needed} with --driver, or run the model that it was made from"),
+        ),
+        SessionError::Driver { driver, source } => self::driver(driver, source),
         _ => DRIVER.failure(
             error.to_string(),
-            "this version runs models on the CPU path only",
+            cause(error),
             "leave --driver away, or say --driver cpu",
         ),
     }
+}
+
+/// A driver that cannot be used.
+pub fn driver(spec: &dyn fmt::Display, error: &DriverError) -> Failure {
+    DRIVER.failure(
+        format!("driver {spec} cannot be used"),
+        chain(error),
+        doctor::hint(error),
+    )
 }
 
 /// A model that cannot be converted or compared.
@@ -321,6 +388,32 @@ pub fn verify(path: &Path, error: &VerifyError) -> Failure {
             format!("{} was written, but is not sound", path.display()),
             chain(error),
             "report this as a bug, with the float model if you can",
+        ),
+    }
+}
+
+/// A target that cannot be had.
+pub fn target(error: &TargetError) -> Failure {
+    match error {
+        TargetError::Name { name, hint } => TARGET.failure(
+            format!("there is no target {name}"),
+            "the name is not one of `bantam targets`, nor the path of a pack",
+            hint,
+        ),
+        TargetError::Pack {
+            origin,
+            line,
+            message,
+            hint,
+        } => TARGET.failure(
+            format!("the pack {origin} cannot be used"),
+            format!("line {line}: {message}"),
+            hint,
+        ),
+        _ => TARGET.failure(
+            error.to_string(),
+            cause(error),
+            "check the path, or take a name of `bantam targets`",
         ),
     }
 }

@@ -18,7 +18,7 @@ use serde_json::json;
 
 use crate::args::{Format, PreprocessArgs, SessionArgs};
 use crate::error::{self, Failure};
-use crate::{data, labels, output};
+use crate::{data, labels, output, placement};
 use kept::{Rows, not_outputs};
 use metric::Metric;
 
@@ -324,7 +324,7 @@ fn run_samples(args: &Args, subject: &Subject, truth: &Truth) -> Result<Judged, 
             (Rows::Values(values), time)
         }
     };
-    output::warn(&session.placement().to_string());
+    placement::say(&session);
     Ok(Judged {
         rows,
         range,

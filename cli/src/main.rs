@@ -2,10 +2,14 @@
 
 mod args;
 mod benchmark;
+mod check;
 mod compare;
 mod convert;
 mod data;
 mod demo;
+mod devices;
+mod doctor;
+mod driver_host;
 mod error;
 mod evaluate;
 mod explain;
@@ -13,6 +17,7 @@ mod gate;
 mod inspect;
 mod labels;
 mod output;
+mod placement;
 mod report;
 mod run;
 
@@ -38,10 +43,15 @@ enum Verb {
     Run(run::Args),
     Benchmark(benchmark::Args),
     Inspect(inspect::Args),
+    Check(check::Args),
     Evaluate(evaluate::Args),
     Compare(compare::Args),
+    Devices(devices::Args),
+    Doctor(doctor::Args),
     Demo(demo::Args),
     Explain(explain::Args),
+    #[command(hide = true)]
+    DriverHost(driver_host::Args),
 }
 
 fn main() -> ExitCode {
@@ -66,9 +76,13 @@ fn real_main() -> Result<(), Failure> {
         Verb::Run(args) => run::run(&args),
         Verb::Benchmark(args) => benchmark::run(&args),
         Verb::Inspect(args) => inspect::run(&args),
+        Verb::Check(args) => check::run(&args),
         Verb::Evaluate(args) => evaluate::run(&args),
         Verb::Compare(args) => compare::run(&args),
         Verb::Convert(args) => convert::run(&args),
+        Verb::Devices(args) => devices::run(&args),
+        Verb::Doctor(args) => doctor::run(&args),
+        Verb::DriverHost(args) => driver_host::run(&args),
         Verb::Demo(args) => demo::run(&args),
         Verb::Explain(args) => explain::run(&args),
     }

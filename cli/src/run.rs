@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 
 use bantam_converter::samples::{self, ElementType, InputSpec, Samples};
 use bantam_delegate::Session;
+use serde_json::json;
 
-use crate::args::{PreprocessArgs, SessionArgs};
+use crate::args::{Format, PreprocessArgs, SessionArgs};
 use crate::error::{self, Failure};
-use crate::{data, output};
+use crate::{data, output, placement};
 
 /// Run a model once and write its outputs
 #[derive(Debug, clap::Args)]
@@ -26,9 +27,9 @@ pub struct Args {
     /// Run the subgraph of this signature, not the first one; `bantam inspect` lists them
     #[arg(long, value_name = "KEY")]
     signature: Option<String>,
-    /// Fail unless the driver takes every operator
-    #[arg(long)]
-    require_full_delegation: bool,
+    /// What goes to standard output: nothing, or where the operators ran
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
     #[command(flatten)]
     session: SessionArgs,
     #[command(flatten)]
@@ -45,23 +46,22 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     }
     let mut session =
         Session::new(&model, &options).map_err(|error| error::session(&args.model, &error))?;
-    let placement = session.placement();
-    if args.require_full_delegation && placement.delegated < placement.ops {
-        return Err(error::GATE.failure(
-            format!(
-                "{} of {} operators are delegated",
-                placement.delegated, placement.ops
-            ),
-            placement.to_string(),
-            "leave --require-full-delegation away, or choose a driver",
-        ));
-    }
     feed(args, &mut session)?;
     let run = session.run();
     run.map_err(|error| error::run(&args.model, &error))?;
     write_outputs(args, &session)?;
-    output::warn(&session.placement().to_string());
-    Ok(())
+    placement::say(&session);
+    match args.format {
+        Format::Text => Ok(()),
+        Format::Json => output::print_json(
+            "run",
+            json!({
+                "model": args.model.display().to_string(),
+                "output": args.output.display().to_string(),
+                "placement": placement::json(&session),
+            }),
+        ),
+    }
 }
 
 /// New shapes for the inputs whose arrays have the input's rank but other dimensions.

@@ -2,14 +2,15 @@
 
 mod common;
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use bantam_converter::samples::{
     ElementType, InputSpec, Preprocess, Samples, write_npy, write_npz,
 };
-use bantam_model::ops::Reshape;
+use bantam_model::ops::{Custom, Reshape};
 use bantam_model::tensor::DType;
-use bantam_model::{Model, SignatureDef};
+use bantam_model::{Model, Op, SignatureDef};
 
 use common::{Folder, fails, json, stdout};
 
@@ -166,7 +167,7 @@ fn drivers_are_refused_and_full_delegation_is_a_gate() {
     ];
     let text = fails(&run, 4, "BNT-V001");
     assert!(
-        text.contains("driver edgetpu:usb is not available in this version"),
+        text.contains("driver edgetpu:usb:0 cannot be used"),
         "{text}"
     );
     let run = bantam![
@@ -180,6 +181,85 @@ fn drivers_are_refused_and_full_delegation_is_a_gate() {
     ];
     fails(&run, 1, "BNT-G001");
     assert!(!output.exists());
+}
+
+#[test]
+fn a_driver_that_fails_loses_nothing_and_says_so() {
+    let folder = Folder::new();
+    let model = folder.reshape("m.tflite", DType::I8);
+    let input = folder.write("x.bin", &[1, 2, 3, 4, 5, 6]);
+    let (plain, output) = (folder.path("plain.npz"), folder.path("out.npz"));
+    stdout(&bantam!["run", model, "--input", input, "--output", plain]);
+    let run = |driver: &str, more: &[&str]| {
+        let mut args: Vec<OsString> = vec!["run".into(), model.clone().into()];
+        args.extend(["--input".into(), input.clone().into()]);
+        args.extend(["--output".into(), output.clone().into()]);
+        args.extend(["--driver", driver].iter().chain(more).map(OsString::from));
+        common::bantam(&args)
+    };
+    for (options, failed, on_cpu) in [
+        ("", 0, 0),
+        ("?fault=fail", 2, 1),
+        ("?fault=lost&times=1", 1, 0),
+    ] {
+        let driver = format!("virtual:edgetpu{options}");
+        let report = json(&run(&driver, &["--format", "json", "--deadline", "60000"]));
+        let placement = &report["placement"];
+        assert_eq!(placement["delegated"], 1);
+        assert_eq!(placement["nodes"][0]["placement"], "driver");
+        assert_eq!(placement["nodes"][0]["verdict"], "supported");
+        let runs = &placement["partitions"][0]["runs"];
+        assert_eq!(
+            (&runs["failed_calls"], &runs["on_cpu"]),
+            (&failed.into(), &on_cpu.into())
+        );
+        assert_eq!(placement["events"].as_array().unwrap().len(), failed);
+        assert_eq!(
+            std::fs::read(&output).unwrap(),
+            std::fs::read(&plain).unwrap()
+        );
+        std::fs::remove_file(&output).unwrap();
+    }
+    let required = ["--require-full-delegation"];
+    stdout(&run("virtual:edgetpu", &required));
+    fails(&run("virtual:edgetpu?fault=fail", &required), 1, "BNT-G001");
+    let denied = run(
+        "virtual:edgetpu",
+        &["--deny", "op:RESHAPE", "--format", "json"],
+    );
+    let report = json(&denied);
+    assert_eq!(
+        report["placement"]["nodes"][0]["reason"],
+        "it is denied by op:RESHAPE"
+    );
+    fails(
+        &run("virtual:edgetpu", &["--deny", "RESHAPE"]),
+        2,
+        "BNT-U001",
+    );
+    fails(
+        &run("virtual:edgetpu", &["--device", "nowhere"]),
+        4,
+        "BNT-V001",
+    );
+}
+
+#[test]
+fn a_model_for_a_chip_says_which_driver_it_needs() {
+    let folder = Folder::new();
+    let path = folder.reshape("m.tflite", DType::I8);
+    let mut model = Model::open(&path).unwrap();
+    model.subgraphs[0].nodes[0].op = Op::Custom(Box::new(Custom {
+        name: "edgetpu-custom-op".into(),
+        version: 1,
+        options: Vec::new().into(),
+    }));
+    model.save(&path).unwrap();
+    let input = folder.write("x.bin", &[0; 6]);
+    let output = folder.path("out.npz");
+    let run = bantam!["run", path, "--input", input, "--output", output];
+    let text = fails(&run, 4, "BNT-V001");
+    assert!(text.contains("(driver edgetpu)"), "{text}");
 }
 
 /// A model whose second subgraph reshapes `[1, 2, 3]` to `[6, 1]`, with a signature for it.

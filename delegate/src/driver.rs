@@ -4,6 +4,19 @@
 //! the [`Executable`] runs it on the caller's buffers. It knows nothing of the graph around the
 //! partition, of deadlines or of fallback: those are the session's.
 
+#[allow(unsafe_code, reason = "calls functions of a vendor's library")]
+pub mod bantam;
+#[cfg(unix)]
+#[allow(
+    unsafe_code,
+    reason = "maps memory that it shares with another process"
+)]
+pub mod child;
+mod gpu;
+mod open;
+
+pub use open::{VIRTUAL_DRIVER, open, virtual_library};
+
 use std::fmt;
 
 use bantam_model::Model;
@@ -87,6 +100,14 @@ pub enum DriverError {
         /// The loader's own text, or what is wrong with the library.
         cause: String,
     },
+    /// There is no such driver, or not in this version.
+    #[error("driver {spec} is not available: {cause}")]
+    Unavailable {
+        /// What was asked for.
+        spec: String,
+        /// Why.
+        cause: String,
+    },
     /// The library lacks a symbol.
     #[error("{path} has no symbol {symbol}")]
     Symbol {
@@ -128,6 +149,9 @@ pub enum DriverError {
     /// The device is gone and has to be opened again.
     #[error("the device was lost: {0}")]
     DeviceLost(String),
+    /// A run was ended by [`Executable::canceller`].
+    #[error("the run was cancelled")]
+    Cancelled,
     /// A call did not come back in time.
     #[error("the driver did not answer within {milliseconds} ms")]
     Deadline {

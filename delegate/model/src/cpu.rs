@@ -3,12 +3,15 @@
 
 mod arena;
 mod control;
+mod custom;
 mod kernel;
 mod plan;
 mod runner;
 mod staged;
 
+pub use arena::AlignedBytes;
 pub(crate) use control::Frame;
+pub use custom::{CustomError, CustomOp, CustomOps};
 pub use kernel::{Inputs, Kernel, Parts, Run};
 pub use plan::{Options, Plan};
 pub use runner::Runner;
@@ -56,6 +59,17 @@ pub enum RunError {
     Endless {
         /// How often it may.
         limit: u64,
+    },
+    /// A kernel from outside failed; the outputs and variables are then unspecified.
+    #[error("operator {index} of subgraph {subgraph} failed")]
+    Custom {
+        /// The subgraph that it is in.
+        subgraph: usize,
+        /// Its place in the order of execution.
+        index: usize,
+        /// Why.
+        #[source]
+        source: CustomError,
     },
     /// The threads could not be started.
     #[error("cannot start threads: {0}")]

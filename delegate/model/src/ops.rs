@@ -392,6 +392,28 @@ impl Op {
         });
     }
 
+    /// Gives each subgraph of [`Self::bodies`] the number that `number` has for it.
+    pub fn renumber_bodies(&mut self, number: impl Fn(i32) -> i32) {
+        match self {
+            Self::Call(op) => {
+                if let Ok(subgraph) = i32::try_from(op.subgraph) {
+                    op.subgraph = u32::try_from(number(subgraph)).unwrap_or(u32::MAX);
+                }
+            }
+            Self::CallOnce(op) => op.subgraph = number(op.subgraph),
+            Self::If(op) => {
+                op.then = number(op.then);
+                op.otherwise = number(op.otherwise);
+            }
+            Self::StablehloComposite(op) => op.decomposition = number(op.decomposition),
+            Self::While(op) => {
+                op.condition = number(op.condition);
+                op.body = number(op.body);
+            }
+            _ => {}
+        }
+    }
+
     /// Changes attributes by their names in the format.
     fn edit_options(&mut self, edit: impl FnOnce(&mut tfl::BuiltinOptionsT)) {
         let version = match self {

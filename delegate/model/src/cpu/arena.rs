@@ -49,8 +49,8 @@ pub(crate) fn place(requests: &[Request]) -> Option<(Vec<Range<usize>>, usize)> 
     Some((places, total))
 }
 
-/// Bytes whose first is aligned to [`ALIGNMENT`].
-pub(crate) struct AlignedBytes {
+/// Bytes of a fixed number whose first is at a multiple of 64.
+pub struct AlignedBytes {
     bytes: Vec<u8>,
     start: usize,
     len: usize,
@@ -66,6 +66,7 @@ impl AlignedBytes {
         Some(Self { bytes, start, len })
     }
 
+    /// The bytes.
     pub fn as_mut_slice(&mut self) -> &mut [u8] {
         &mut self.bytes[self.start..self.start + self.len]
     }

@@ -470,7 +470,7 @@ impl Frame {
         }
     }
 
-    /// Runs the subgraph; `false` where the run has no calls left, which ends it.
+    /// Runs the subgraph; `false` where the run ends early.
     pub fn run(&self, run: &mut Run<'_>) -> bool {
         if !run.shared.budget.spend() {
             return false;
@@ -486,7 +486,7 @@ impl Frame {
         }
         let scratch = &mut rest[..self.plan.scratch_len];
         self.plan.execute(arena, scratch, &mut shared);
-        !run.shared.budget.is_exhausted()
+        !run.shared.budget.is_over()
     }
 
     /// The shapes of its results.

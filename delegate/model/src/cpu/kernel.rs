@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use bytemuck::{AnyBitPattern, NoUninit};
 
+use super::custom::CustomError;
 use super::plan::{Plan, Step};
 use crate::tensor::Bytes;
 
@@ -112,33 +113,51 @@ pub(crate) enum Event<'a> {
     },
 }
 
-/// How often a run may still run a subgraph.
+/// How often a run may still run a subgraph, and what ended it.
 #[derive(Debug)]
 pub(crate) struct Budget {
     calls: u64,
-    exhausted: bool,
+    end: Option<End>,
+}
+
+/// Why a run ends early.
+#[derive(Debug)]
+pub(crate) enum End {
+    /// It has no calls left.
+    Exhausted,
+    /// A kernel from outside failed; the subgraph and the operator are known once its step ends.
+    Failed(Option<(usize, usize)>, CustomError),
 }
 
 impl Budget {
     pub fn new(calls: u64) -> Self {
-        Self {
-            calls,
-            exhausted: false,
-        }
+        Self { calls, end: None }
     }
 
     /// Takes one call; `false` if there is none.
     pub fn spend(&mut self) -> bool {
         match self.calls.checked_sub(1) {
             Some(calls) => self.calls = calls,
-            None => self.exhausted = true,
+            None => self.end = Some(End::Exhausted),
         }
-        !self.exhausted
+        !self.is_over()
     }
 
-    /// Whether a call was refused.
-    pub fn is_exhausted(&self) -> bool {
-        self.exhausted
+    /// Whether the run ends early.
+    pub fn is_over(&self) -> bool {
+        self.end.is_some()
+    }
+
+    /// Why.
+    pub fn into_end(self) -> Option<End> {
+        self.end
+    }
+
+    /// Says where the failure was, if that is not known yet.
+    pub fn locate(&mut self, subgraph: usize, node: usize) {
+        if let Some(End::Failed(place, _)) = &mut self.end {
+            place.get_or_insert((subgraph, node));
+        }
     }
 }
 
@@ -197,6 +216,51 @@ impl Run<'_> {
             output: bytemuck::cast_slice_mut(output),
             scratch: self.scratch,
         }
+    }
+}
+
+/// What kernels from outside use.
+impl Run<'_> {
+    /// Calls `kernel` with all operands and all results.
+    pub(crate) fn all<R>(&mut self, kernel: impl FnOnce(&[&[u8]], &mut [&mut [u8]]) -> R) -> R {
+        let mut results: Vec<(Range<usize>, usize)> = Vec::with_capacity(self.outputs.len());
+        for (slot, &output) in self.outputs.iter().enumerate() {
+            if let Some(Place::Arena(range)) = self.places.get(output) {
+                results.push((range.clone(), slot));
+            }
+        }
+        results.sort_unstable_by_key(|(range, _)| (range.start, range.end));
+        let mut outputs: Vec<&mut [u8]> = self.outputs.iter().map(|_| &mut [][..]).collect();
+        let mut between: Vec<(usize, &[u8])> = Vec::with_capacity(results.len() + 1);
+        let (mut start, mut rest) = (0, &mut *self.arena);
+        for (range, slot) in results {
+            let (before, at) = rest.split_at_mut(range.start - start);
+            let (output, after) = at.split_at_mut(range.len());
+            between.push((start, before));
+            outputs[slot] = output;
+            (start, rest) = (range.end, after);
+        }
+        between.push((start, rest));
+        let operand = |input: &Option<usize>| match input.and_then(|i| self.places.get(i)) {
+            Some(Place::Arena(range)) => {
+                let at = between.partition_point(|(start, _)| *start <= range.start);
+                let (start, bytes) = between[at.saturating_sub(1)];
+                let end = range.end.saturating_sub(start);
+                bytes.get(range.start - start..end).unwrap_or(&[])
+            }
+            Some(Place::Constant(bytes)) => bytes,
+            Some(Place::Absent) | None => &[],
+        };
+        let inputs: Vec<&[u8]> = self.inputs.iter().map(operand).collect();
+        kernel(&inputs, &mut outputs)
+    }
+
+    /// Ends the run.
+    pub(crate) fn fail(&mut self, error: CustomError) {
+        self.shared
+            .budget
+            .end
+            .get_or_insert(End::Failed(None, error));
     }
 }
 

@@ -8,9 +8,10 @@ use std::time::Instant;
 use super::RunError;
 use super::arena::{self, ALIGNMENT, AlignedBytes, Request};
 use super::control::Context;
+use super::custom::{CustomOps, External};
 use super::kernel::{Budget, Event, Kernel, Place, Run, Shared};
 use crate::graph::{Model, Node, Subgraph, TensorId};
-use crate::ops::{Numerics, Signature, Value};
+use crate::ops::{Numerics, Operator, Signature, Value};
 use crate::tensor::{Bytes, DType, Shape, Tensor};
 
 /// How a model shall be planned.
@@ -32,6 +33,11 @@ pub struct Options {
     pub call_limit: u64,
     /// Keep every tensor until the end of a run, so that each can be looked at.
     pub keep_all: bool,
+    /// Keep the results that were computed beforehand, even where kernels have copied what they
+    /// need of them.
+    pub keep_constants: bool,
+    /// Kernels for custom operators that the CPU path does not know.
+    pub custom: Option<Arc<dyn CustomOps>>,
     /// Let float kernels write their intermediates, so that each can be looked at.
     pub observe_intermediates: bool,
 }
@@ -46,6 +52,8 @@ impl Default for Options {
             memory_limit: 4 << 30,
             call_limit: 100_000_000,
             keep_all: false,
+            keep_constants: false,
+            custom: None,
             observe_intermediates: false,
         }
     }
@@ -173,7 +181,7 @@ impl Plan {
         }
     }
 
-    /// Runs all steps in order, until the run has no calls left.
+    /// Runs all steps in order, until the run ends early.
     pub(super) fn execute(&self, arena: &mut [u8], scratch: &mut [u8], shared: &mut Shared<'_>) {
         for step in &self.steps {
             let start = shared.observer.is_some().then(Instant::now);
@@ -186,7 +194,8 @@ impl Plan {
                 shared: shared.reborrow(),
                 threads: self.threads,
             });
-            if shared.budget.is_exhausted() {
+            if shared.budget.is_over() {
+                shared.budget.locate(self.subgraph, step.node);
                 return;
             }
             if let (Some(observe), Some(start)) = (&mut shared.observer, start) {
@@ -373,7 +382,11 @@ impl<'a, 'm> Planner<'a, 'm> {
             op: node.op.to_string(),
             source,
         };
-        let operator = node.op.operator().map_err(at)?;
+        let external = External::find(self.options.custom.as_deref(), &node.op);
+        let operator: &dyn Operator = match &external {
+            Some(external) => external,
+            None => node.op.operator().map_err(at)?,
+        };
         for &input in node.inputs.iter().flatten() {
             if self.subgraph[input].sparsity.is_some() {
                 return Err(RunError::Graph(format!(
@@ -462,7 +475,7 @@ impl<'a, 'm> Planner<'a, 'm> {
             self.keep_start(start);
             return Ok(());
         }
-        let has_effects = io.state.is_some() || !io.bodies.is_empty();
+        let has_effects = external.is_some() || io.state.is_some() || !io.bodies.is_empty();
         if !has_effects
             && node
                 .outputs
@@ -501,11 +514,12 @@ impl<'a, 'm> Planner<'a, 'm> {
     /// Drops the operands of a planned `node` that were computed here and have been copied by all
     /// that need them: weights that were widened and then packed are not kept twice.
     fn drop_spare(&mut self, node: &Node) {
+        let keeps = self.options.keep_all || self.options.keep_constants;
         for input in node.inputs.iter().flatten() {
             let index = input.index();
             self.readers[index] -= 1;
             let is_done = self.readers[index] == 0 && !self.subgraph.outputs.contains(input);
-            if is_done && self.is_spare[index] && !self.options.keep_all {
+            if is_done && self.is_spare[index] && !keeps {
                 self.values[index].data = None;
             }
         }

@@ -7,7 +7,7 @@ use rayon::ThreadPool;
 
 use super::RunError;
 use super::arena::AlignedBytes;
-use super::kernel::{Budget, Event, Observer, Place, Shared};
+use super::kernel::{Budget, End, Event, Observer, Place, Shared};
 use super::plan::Plan;
 use crate::graph::TensorId;
 
@@ -117,8 +117,9 @@ impl Runner {
     ///
     /// # Errors
     ///
-    /// [`RunError::Endless`], where a loop takes more rounds than the plan's options allow. No
-    /// other: what could fail has been checked by the plan.
+    /// [`RunError::Endless`], where a loop takes more rounds than the plan's options allow, and
+    /// [`RunError::Custom`], where a kernel from outside fails. No other: what could fail has been
+    /// checked by the plan.
     pub fn run(&mut self) -> Result<(), RunError> {
         self.walk(None)
     }
@@ -191,11 +192,19 @@ impl Runner {
             Some(pool) => pool.install(steps),
             None => steps(),
         }
-        match budget.is_exhausted() {
-            true => Err(RunError::Endless {
+        match budget.into_end() {
+            None => Ok(()),
+            Some(End::Exhausted) => Err(RunError::Endless {
                 limit: plan.call_limit,
             }),
-            false => Ok(()),
+            Some(End::Failed(place, source)) => {
+                let (subgraph, index) = place.unwrap_or((plan.subgraph, 0));
+                Err(RunError::Custom {
+                    subgraph,
+                    index,
+                    source,
+                })
+            }
         }
     }
 }

@@ -106,6 +106,11 @@ impl Staged {
         self.runner.plan()
     }
 
+    /// The first operator, by its place, that is not in [`Self::plan`] because its shape depends on data.
+    pub fn cut(&self) -> Option<usize> {
+        self.rest.as_ref().map(|rest| rest.start)
+    }
+
     /// How many operators run; of those whose shapes depend on data, some may turn out to be constant.
     pub fn ops(&self) -> usize {
         let bodies = self.plan().bodies();
@@ -123,7 +128,8 @@ impl Staged {
         };
         let start = rest.start;
         let stage = rest.stage(&self.runner)?;
-        stage.run().map_err(|error| placed(error, start))
+        let entry = self.runner.plan().subgraph();
+        stage.run().map_err(|error| placed(error, entry, start))
     }
 
     /// Forgets what earlier runs left in variables: the next one starts as the first did.
@@ -147,7 +153,7 @@ impl Staged {
             let before = if subgraph == entry { start } else { 0 };
             observe(subgraph, before + node, time);
         });
-        run.map_err(|error| placed(error, start))
+        run.map_err(|error| placed(error, entry, start))
     }
 
     /// Output `index` as the last run left it: its type and shape, and its bytes. `None` where there is no such output, or
@@ -225,7 +231,7 @@ impl Rest {
                         Some(Bytes::from(value.clone()));
                 }
                 let stage = Staged::behind(self.cuts, &self.model, &self.options, Some(before));
-                stage.map_err(|error| placed(error, self.start))?
+                stage.map_err(|error| placed(error, self.options.subgraph, self.start))?
             }
         };
         let stage = self.stage.insert(stage);
@@ -237,12 +243,21 @@ impl Rest {
     }
 }
 
-/// `error` with the operator's place in the whole model.
-fn placed(error: RunError, start: usize) -> RunError {
+/// `error` with the operator's place in the whole model, whose subgraph `entry` was cut.
+fn placed(error: RunError, entry: usize, start: usize) -> RunError {
     match error {
         RunError::Op { index, op, source } => RunError::Op {
             index: start + index,
             op,
+            source,
+        },
+        RunError::Custom {
+            subgraph,
+            index,
+            source,
+        } if subgraph == entry => RunError::Custom {
+            subgraph,
+            index: start + index,
             source,
         },
         other => other,

@@ -1,0 +1,212 @@
+//! From a [`DriverSpec`] to a driver.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::bantam::BantamDriver;
+use super::gpu::Gpu;
+use super::{Driver, DriverError};
+use crate::{DriverOptions, DriverSpec};
+
+/// The path of the virtual accelerator's library, where it is not next to the executable.
+pub const VIRTUAL_DRIVER: &str = "BANTAM_VIRTUAL_DRIVER";
+
+/// Options that are for us, whatever the library is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct HostOptions {
+    /// Whether the library runs in a process of its own: `isolate`.
+    pub isolate: bool,
+    /// The device to compile for where the caller does not say another: `device`.
+    pub device: Option<String>,
+    /// The `bantam` command that holds the library in a process of its own: `helper`.
+    pub helper: Option<PathBuf>,
+    /// The time for one run in a process of its own: `deadline`, in milliseconds.
+    pub deadline: Duration,
+    /// The time for any other call: `setup-deadline`, in milliseconds.
+    pub setup_deadline: Duration,
+}
+
+impl Default for HostOptions {
+    fn default() -> Self {
+        Self {
+            isolate: false,
+            device: None,
+            helper: None,
+            deadline: Duration::from_secs(60),
+            setup_deadline: Duration::from_secs(300),
+        }
+    }
+}
+
+/// Opens the driver that `spec` names.
+///
+/// Whatever the library, these options are for us, and the others go to the library: `device=ID`, `isolate=1` (run it in a process
+/// of its own), and with that `deadline=MS` (of a run), `setup-deadline=MS` (of any other call) and `helper=PATH` (the `bantam`
+/// command that holds it, where it is not to be looked for).
+///
+/// # Errors
+///
+/// The library cannot be loaded or opened, an option makes no sense, or this version has no such driver.
+pub fn open(spec: &DriverSpec) -> Result<Box<dyn Driver>, DriverError> {
+    let (host, spec) = HostOptions::split(spec)?;
+    if host.isolate {
+        return isolated(&spec, host);
+    }
+    match &spec {
+        DriverSpec::Bantam(library) => {
+            // SAFETY: whoever names a library as a driver vouches that it is one.
+            #[allow(unsafe_code, reason = "loads a vendor's library")]
+            let driver = unsafe { BantamDriver::load(&library.path, &library.options.0) }?;
+            Ok(Box::new(driver.on(host.device)))
+        }
+        DriverSpec::Virtual { chip, options } => {
+            let mut options = options.0.clone();
+            options.extend(chip.clone().map(|chip| ("chip".to_owned(), chip)));
+            Ok(Box::new(open_virtual(&options)?.on(host.device)))
+        }
+        DriverSpec::Gpu {
+            library: None,
+            options,
+        } => match options.0.first() {
+            None => Ok(Box::new(Gpu)),
+            Some((key, value)) => Err(DriverError::Option {
+                option: format!("{key}={value}"),
+                cause: "gpu without a library has no options".to_owned(),
+            }),
+        },
+        DriverSpec::Cpu => Err(DriverError::Unavailable {
+            spec: spec.to_string(),
+            cause: "it is the CPU path, which needs no driver".to_owned(),
+        }),
+        spec => Err(DriverError::Unavailable {
+            spec: spec.to_string(),
+            cause: "this version does not host delegates of TFLite yet".to_owned(),
+        }),
+    }
+}
+
+fn open_virtual(options: &[(String, String)]) -> Result<BantamDriver, DriverError> {
+    match virtual_library() {
+        // SAFETY: it is ours, or the user has named it as a driver.
+        #[allow(unsafe_code, reason = "loads a driver's library")]
+        Some(path) => unsafe { BantamDriver::load(&path, options) },
+        // SAFETY: the entry is made for the header.
+        #[allow(unsafe_code, reason = "calls a driver's functions")]
+        None => unsafe { BantamDriver::linked(bantam_virtual::ENTRY, "virtual", options) },
+    }
+}
+
+/// The virtual accelerator's library: what the environment names, else what is next to the executable. Without one it is used
+/// as it is linked in here, through the same table.
+pub fn virtual_library() -> Option<PathBuf> {
+    if let Some(path) = env::var_os(VIRTUAL_DRIVER).filter(|path| !path.is_empty()) {
+        return Some(PathBuf::from(path));
+    }
+    let name = format!(
+        "{}bantam_virtual_driver{}",
+        env::consts::DLL_PREFIX,
+        env::consts::DLL_SUFFIX
+    );
+    let beside = env::current_exe().ok()?.parent().map(Path::to_owned)?;
+    Some(beside.join(name)).filter(|path| path.is_file())
+}
+
+#[cfg(unix)]
+fn isolated(spec: &DriverSpec, host: HostOptions) -> Result<Box<dyn Driver>, DriverError> {
+    Ok(Box::new(super::child::ChildDriver::open(spec, host)?))
+}
+
+#[cfg(not(unix))]
+fn isolated(_: &DriverSpec, _: HostOptions) -> Result<Box<dyn Driver>, DriverError> {
+    Err(DriverError::Option {
+        option: "isolate=1".to_owned(),
+        cause: "this system has no such processes".to_owned(),
+    })
+}
+
+impl HostOptions {
+    /// Takes our options out of `spec`'s.
+    fn split(spec: &DriverSpec) -> Result<(Self, DriverSpec), DriverError> {
+        let mut host = Self::default();
+        let mut spec = spec.clone();
+        let Some(options) = options_mut(&mut spec) else {
+            return Ok((host, spec));
+        };
+        let mut rest = Vec::new();
+        for (key, value) in options.0.drain(..) {
+            let wrong = |cause: &str| DriverError::Option {
+                option: format!("{key}={value}"),
+                cause: cause.to_owned(),
+            };
+            let time = || match value.parse() {
+                Ok(milliseconds @ 1..) => Ok(Duration::from_millis(milliseconds)),
+                _ => Err(wrong("it is not a number of milliseconds")),
+            };
+            match key.as_str() {
+                "isolate" => match value.as_str() {
+                    "0" | "false" => host.isolate = false,
+                    "1" | "true" => host.isolate = true,
+                    _ => return Err(wrong("it is neither 0 nor 1")),
+                },
+                "deadline" => host.deadline = time()?,
+                "setup-deadline" => host.setup_deadline = time()?,
+                "device" if value.is_empty() => return Err(wrong("it names no device")),
+                "helper" => host.helper = Some(PathBuf::from(value)),
+                "device" => host.device = Some(value),
+                _ => rest.push((key, value)),
+            }
+        }
+        options.0 = rest;
+        Ok((host, spec))
+    }
+}
+
+fn options_mut(spec: &mut DriverSpec) -> Option<&mut DriverOptions> {
+    match spec {
+        DriverSpec::Bantam(library) => Some(&mut library.options),
+        DriverSpec::Virtual { options, .. } => Some(options),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn split(text: &str) -> Result<(HostOptions, String), DriverError> {
+        let (host, spec) = HostOptions::split(&text.parse().unwrap())?;
+        Ok((host, spec.to_string()))
+    }
+
+    #[test]
+    fn our_options_do_not_reach_the_library() {
+        let text =
+            "bantam:/a.so?isolate=1&x=1&deadline=50&setup-deadline=70&device=d0&helper=/b&y=2";
+        let (host, rest) = split(text).unwrap();
+        assert_eq!(rest, "bantam:/a.so?x=1&y=2");
+        let wanted = HostOptions {
+            isolate: true,
+            device: Some("d0".to_owned()),
+            helper: Some(PathBuf::from("/b")),
+            deadline: Duration::from_millis(50),
+            setup_deadline: Duration::from_millis(70),
+        };
+        assert_eq!(host, wanted);
+        for wrong in ["isolate=maybe", "deadline=0", "deadline=x", "device="] {
+            let error = split(&format!("virtual?{wrong}")).unwrap_err();
+            assert!(matches!(error, DriverError::Option { option, .. } if option == wrong));
+        }
+    }
+
+    #[test]
+    fn says_what_is_not_there() {
+        let error = |text: &str| open(&text.parse().unwrap()).err().unwrap().to_string();
+        assert!(error("cpu").contains("needs no driver"));
+        assert!(error("tflite:/x.so").contains("does not host delegates"));
+        assert!(error("gpu:/x.so").contains("does not host delegates"));
+        let missing = error("bantam:/nowhere/lib.so");
+        assert!(missing.starts_with("cannot load /nowhere/lib.so: "));
+        assert!(error("virtual?colour=red").contains("colour=red"));
+    }
+}
