@@ -7,7 +7,7 @@ use std::path::Path;
 
 use bantam_converter::samples::SampleError;
 use bantam_converter::{ConvertError, RecipeError, VerifyError};
-use bantam_delegate::{DriverError, DriverSpec, OffloadError, SessionError, doctor};
+use bantam_delegate::{DriverError, OffloadError, SessionError, doctor};
 use bantam_model::ReadError;
 use bantam_model::cpu::RunError;
 use bantam_model::ops::OpError;
@@ -323,7 +323,7 @@ pub fn session(path: &Path, error: &SessionError) -> Failure {
 }
 
 /// A driver that cannot be used.
-pub fn driver(spec: &DriverSpec, error: &DriverError) -> Failure {
+pub fn driver(spec: impl fmt::Display, error: &DriverError) -> Failure {
     DRIVER.failure(
         format!("driver {spec} cannot be used"),
         chain(error),
