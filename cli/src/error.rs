@@ -338,7 +338,7 @@ pub fn session(path: &Path, error: &SessionError) -> Failure {
 }
 
 /// A driver that cannot be used.
-pub fn driver(spec: &dyn fmt::Display, error: &DriverError) -> Failure {
+pub fn driver(spec: impl fmt::Display, error: &DriverError) -> Failure {
     DRIVER.failure(
         format!("driver {spec} cannot be used"),
         chain(error),

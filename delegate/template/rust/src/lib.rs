@@ -1,6 +1,6 @@
 //! A driver to start from: takes `MAXIMUM`, `MINIMUM` and `RELU` on int8 and computes them on the CPU.
 //!
-//! What to change: [`judge`] says what the chip takes, [`Vendor::compile`] translates the partition, [`Executable::run`] runs it,
+//! What to change: `judge` says what the chip takes, [`Vendor::compile`] translates the partition, [`Executable::run`] runs it,
 //! [`Vendor::devices`] finds devices. The rest is the same for every driver.
 
 use std::ffi::CStr;
