@@ -2,6 +2,7 @@
 
 mod json;
 mod markdown;
+mod page;
 mod sarif;
 mod text;
 
@@ -10,7 +11,7 @@ use std::str::FromStr;
 
 use bantam_delegate::check::{Check, CheckedOp};
 use bantam_model::target::{MAPPED, Target, UNKNOWN, Verdict};
-use bantam_model::{Model, Subgraph, read};
+use bantam_model::{Model, Subgraph, read, write};
 use clap::ValueEnum;
 
 use crate::data;
@@ -35,6 +36,12 @@ pub struct Args {
     /// Exit with 1 if an operator stays on the CPU, or if there are more than N partitions
     #[arg(long, value_name = "unmapped|partitions:N")]
     fail_on: Vec<Gate>,
+    /// Write the answer as a page with the graph, coloured by where each operator runs
+    #[arg(long, value_name = "FILE.html")]
+    report: Option<PathBuf>,
+    /// Write where each operator runs as node data for Model Explorer
+    #[arg(long, value_name = "FILE.json")]
+    model_explorer: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, Default, ValueEnum)]
@@ -110,6 +117,15 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         Format::Sarif => output::print(&format!("{:#}\n", checked.sarif()))?,
         Format::Markdown => output::print(&checked.markdown())?,
     }
+    let save = |path: &Option<PathBuf>, text: &dyn Fn() -> String| match path {
+        Some(path) => write::save(path, text().as_bytes())
+            .map_err(|error| error::cannot_write(path, &error.to_string())),
+        None => Ok(()),
+    };
+    save(&args.report, &|| checked.html())?;
+    save(&args.model_explorer, &|| {
+        format!("{:#}\n", checked.overlay())
+    })?;
     output::warn(&checked.summary());
     args.fail_on.iter().try_for_each(|&gate| checked.gate(gate))
 }
