@@ -17,9 +17,11 @@ mod gate;
 mod inspect;
 mod labels;
 mod output;
+mod package;
 mod placement;
 mod report;
 mod run;
+mod targets;
 
 use std::panic;
 use std::process::ExitCode;
@@ -44,6 +46,7 @@ enum Verb {
     Benchmark(benchmark::Args),
     Inspect(inspect::Args),
     Check(check::Args),
+    Targets(targets::Args),
     Evaluate(evaluate::Args),
     Compare(compare::Args),
     Devices(devices::Args),
@@ -77,6 +80,7 @@ fn real_main() -> Result<(), Failure> {
         Verb::Benchmark(args) => benchmark::run(&args),
         Verb::Inspect(args) => inspect::run(&args),
         Verb::Check(args) => check::run(&args),
+        Verb::Targets(args) => targets::run(&args),
         Verb::Evaluate(args) => evaluate::run(&args),
         Verb::Compare(args) => compare::run(&args),
         Verb::Convert(args) => convert::run(&args),
