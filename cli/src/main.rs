@@ -3,15 +3,19 @@
 mod args;
 mod benchmark;
 mod compare;
+mod compile;
 mod convert;
 mod data;
 mod demo;
 mod error;
 mod evaluate;
 mod explain;
+mod fit;
 mod gate;
 mod inspect;
+mod legalize;
 mod output;
+mod pair;
 mod report;
 mod run;
 
@@ -39,6 +43,9 @@ enum Verb {
     Inspect(inspect::Args),
     Evaluate(evaluate::Args),
     Compare(compare::Args),
+    Legalize(legalize::Args),
+    Compile(compile::Args),
+    Pair(pair::Args),
     Demo(demo::Args),
     Explain(explain::Args),
 }
@@ -67,6 +74,9 @@ fn real_main() -> Result<(), Failure> {
         Verb::Inspect(args) => inspect::run(&args),
         Verb::Evaluate(args) => evaluate::run(&args),
         Verb::Compare(args) => compare::run(&args),
+        Verb::Legalize(args) => legalize::run(&args),
+        Verb::Compile(args) => compile::run(&args),
+        Verb::Pair(args) => pair::run(&args),
         Verb::Convert(args) => convert::run(&args),
         Verb::Demo(args) => demo::run(&args),
         Verb::Explain(args) => explain::run(&args),

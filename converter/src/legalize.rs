@@ -5,6 +5,7 @@
 //! the function itself changes. What works element by element is measured on every integer that there is, with the
 //! model's own scales, through LiteRT's reference arithmetic; the rest is proved (docs/legalize.md) and tried.
 
+mod abs;
 mod activation;
 mod arithmetic;
 mod clamp;
@@ -40,7 +41,7 @@ use draft::{Draft, Proof, Site};
 use fragment::Fragment;
 pub use report::{Application, Declined, Exactness, Left, LegalizeReport, Support};
 use rewrites::REWRITES;
-pub use rewrites::{Rewrite, rewrites};
+pub use rewrites::{Rewrite, Stage, rewrites};
 pub use shapes::{Frozen, InputShape};
 
 /// How often the whole graph is gone through; a rewrite can enable another, but not for ever.
@@ -153,7 +154,7 @@ impl Chip for Target {
 /// Rewrites the first subgraph of `model`, the one that a chip's compiler looks at, so that `target` takes more of it.
 ///
 /// A model of floats is judged as if it were int8 already: legalized before quantization, what rewrites bring in gets
-/// calibrated ranges.
+/// calibrated ranges. Rewrites of [`Stage::Integer`] wait for the integers.
 pub fn legalize(
     model: &Model,
     target: &Target,
@@ -195,7 +196,10 @@ fn legalize_for(
         }
     }
     legal.remove_unused_tensors();
-    legalizer.check_versions(&legal.subgraphs[0])?;
+    // Quantization gives operators other versions.
+    if !legalizer.as_int8 {
+        legalizer.check_versions(&legal.subgraphs[0])?;
+    }
     report.after = legalizer.support(&legal);
     report.left = legalizer.left(&legal.subgraphs[0]);
     Ok((legal, report))
@@ -289,7 +293,8 @@ impl<'a> Legalizer<'a> {
     fn find(&self, graph: &Subgraph, id: NodeId, depth: usize) -> Option<Found> {
         let site = Site { graph, id };
         let mut best: Option<Found> = None;
-        for rewrite in REWRITES {
+        let skips = |rewrite: &&Rewrite| self.as_int8 && rewrite.stage == Stage::Integer;
+        for rewrite in REWRITES.iter().filter(|rewrite| !skips(rewrite)) {
             for draft in (rewrite.drafts)(&site) {
                 let Some(draft) = self.complete(graph, draft, depth) else {
                     continue;

@@ -9,6 +9,7 @@ mod advice;
 pub mod auto;
 pub mod calibrate;
 pub mod compare;
+pub mod compiler;
 pub mod detection;
 pub mod equalize;
 mod error;

@@ -1,19 +1,14 @@
-//! NEG as MUL by -1, ABS as MAXIMUM of the operand and its negative, SQUARE as MUL by itself, DIV by a constant as MUL
-//! by its reciprocal.
+//! NEG as MUL by -1, SQUARE as MUL by itself, DIV by a constant as MUL by its reciprocal.
 
-use bantam_model::ops::{Activation, Maximum, Mul, Op};
+use bantam_model::ops::{Activation, Mul, Op};
 use bantam_model::{DType, Tensor};
 
-use super::draft::{Draft, Proof, Rescale, Site, is_real, parameters};
+use super::draft::{Draft, Proof, Site, is_real, parameters};
 use crate::quantize::values;
 
 pub(super) fn drafts(site: &Site) -> Vec<Draft> {
     match &site.node().op {
         Op::Neg(_) => neg(site).into_iter().collect(),
-        Op::Abs(_) => Rescale::ALL
-            .into_iter()
-            .filter_map(|how| abs(site, how))
-            .collect(),
         Op::Square(_) => square(site).into_iter().collect(),
         Op::Div(op) => div(site, op.activation).into_iter().collect(),
         _ => Vec::new(),
@@ -33,18 +28,6 @@ fn neg(site: &Site) -> Option<Draft> {
         &[site.input(0)?, minus_one],
         &[site.output()?],
     );
-    Some(draft)
-}
-
-fn abs(site: &Site, how: Rescale) -> Option<Draft> {
-    is_real_op(site)?;
-    let (x, result) = (site.input(0)?, site.result()?);
-    let mut draft = site.draft(Proof::Pointwise);
-    let right = draft.rescaled(site.graph, x, result, how);
-    let minus_one = draft.factor(site.tensor(0)?, -1.0);
-    let left = draft.value(result, "negative", &result.shape);
-    draft.push(Mul::default(), &[x, minus_one], &[left]);
-    draft.push(Maximum, &[right, left], &[site.output()?]);
     Some(draft)
 }
 
@@ -88,22 +71,10 @@ fn constant(tensor: &Tensor) -> Option<f32> {
 #[cfg(test)]
 mod tests {
     use bantam_model::DType;
-    use bantam_model::ops::{Abs, Div};
+    use bantam_model::ops::Div;
 
     use super::super::Exactness;
-    use super::super::testing::{Graph, kinds, legalized, over_all_bytes, unary};
-
-    #[test]
-    fn the_magnitudes_of_all_integers_are_measured() {
-        for (from, to) in [((0.05, 0), (0.05, -128)), ((0.04, 30), (0.0247, -128))] {
-            let model = unary(Abs, from, to);
-            let (legal, report) = legalized(&model, &["ABS"]);
-            assert!(report.left.is_empty());
-            let found = over_all_bytes(&model, &legal);
-            assert_eq!(report.exactness(), Exactness::steps(found));
-            assert!(found <= 1, "{from:?} {to:?}: {found}");
-        }
-    }
+    use super::super::testing::{Graph, kinds, legalized, over_all_bytes};
 
     #[test]
     fn all_quotients_by_a_constant_are_measured() {

@@ -2,8 +2,8 @@
 
 use super::draft::{Draft, Site};
 use super::{
-    activation, arithmetic, clamp, depth_to_space, fully_connected, gelu, hard_swish, leaky_relu,
-    mean, pack, pad, requantize, reshape, resize, split, squared_difference, transpose,
+    abs, activation, arithmetic, clamp, depth_to_space, fully_connected, gelu, hard_swish,
+    leaky_relu, mean, pack, pad, requantize, reshape, resize, split, squared_difference, transpose,
 };
 
 /// A way to put other operators in the place of one.
@@ -12,37 +12,51 @@ pub struct Rewrite {
     pub name: &'static str,
     /// What it does, for people.
     pub summary: &'static str,
+    /// Where it is best done.
+    pub stage: Stage,
     pub(super) drafts: fn(&Site) -> Vec<Draft>,
 }
 
+/// Where a rewrite is best done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// In floats as well: what it brings in then gets calibrated ranges.
+    Any,
+    /// In integers only. In floats its MAXIMUM would force one range on all that it reads and gives; in integers
+    /// each keeps its own.
+    Integer,
+}
+
 macro_rules! rewrites {
-    ($($name:literal, $module:ident, $summary:literal;)*) => {
+    ($($name:literal, $module:ident, $stage:ident, $summary:literal;)*) => {
         pub(super) static REWRITES: &[Rewrite] = &[$(Rewrite {
             name: $name,
             summary: $summary,
+            stage: Stage::$stage,
             drafts: $module::drafts,
         }),*];
     };
 }
 
 rewrites! {
-    "requantize", requantize, "DEQUANTIZE and QUANTIZE become nothing, or one QUANTIZE";
-    "activation", activation, "a fused activation becomes an operator, or the reverse";
-    "reshape", reshape, "SQUEEZE, EXPAND_DIMS and order-keeping TRANSPOSE become RESHAPE";
-    "pad", pad, "PAD becomes the SAME padding of the operator behind it";
-    "leaky-relu", leaky_relu, "LEAKY_RELU becomes MAXIMUM and MUL, or PRELU";
-    "clamp", clamp, "RELU and its kin become MAXIMUM and MINIMUM with constants";
-    "hard-swish", hard_swish, "HARD_SWISH becomes ADD and MUL";
-    "gelu", gelu, "GELU becomes x * LOGISTIC(1.702 x)";
-    "mean", mean, "MEAN over several axes becomes one after another, or AVERAGE_POOL_2D";
-    "fully-connected", fully_connected, "FULLY_CONNECTED loses its dimensions, or becomes CONV_2D";
-    "split", split, "SPLIT, SPLIT_V and UNPACK become SLICE";
-    "pack", pack, "PACK becomes RESHAPE and CONCATENATION";
-    "squared-difference", squared_difference, "SQUARED_DIFFERENCE becomes SUB and MUL";
-    "arithmetic", arithmetic, "NEG, ABS, SQUARE and DIV by a constant become MUL and MAXIMUM";
-    "resize", resize, "a resize of one pixel becomes TILE";
-    "depth-to-space", depth_to_space, "DEPTH_TO_SPACE becomes TRANSPOSE_CONV";
-    "transpose", transpose, "a large TRANSPOSE becomes several small ones";
+    "requantize", requantize, Any, "DEQUANTIZE and QUANTIZE become nothing, or one QUANTIZE";
+    "activation", activation, Any, "a fused activation becomes an operator, or the reverse";
+    "reshape", reshape, Any, "SQUEEZE, EXPAND_DIMS and order-keeping TRANSPOSE become RESHAPE";
+    "pad", pad, Any, "PAD becomes the SAME padding of the operator behind it";
+    "leaky-relu", leaky_relu, Integer, "LEAKY_RELU becomes MAXIMUM and MUL, or PRELU";
+    "clamp", clamp, Integer, "RELU and its kin become MAXIMUM and MINIMUM with constants";
+    "hard-swish", hard_swish, Any, "HARD_SWISH becomes ADD and MUL";
+    "gelu", gelu, Any, "GELU becomes x * LOGISTIC(1.702 x)";
+    "mean", mean, Any, "MEAN over several axes becomes one after another, or AVERAGE_POOL_2D";
+    "fully-connected", fully_connected, Any, "FULLY_CONNECTED loses its dimensions, or becomes CONV_2D";
+    "split", split, Any, "SPLIT, SPLIT_V and UNPACK become SLICE";
+    "pack", pack, Any, "PACK becomes RESHAPE and CONCATENATION";
+    "squared-difference", squared_difference, Any, "SQUARED_DIFFERENCE becomes SUB and MUL";
+    "abs", abs, Integer, "ABS becomes MAXIMUM and MUL";
+    "arithmetic", arithmetic, Any, "NEG, SQUARE and DIV by a constant become MUL";
+    "resize", resize, Any, "a resize of one pixel becomes TILE";
+    "depth-to-space", depth_to_space, Any, "DEPTH_TO_SPACE becomes TRANSPOSE_CONV";
+    "transpose", transpose, Any, "a large TRANSPOSE becomes several small ones";
 }
 
 /// All rewrites.
