@@ -4,14 +4,23 @@ use std::path::Path;
 
 use bantam_converter::samples::{self, ElementType, InputSpec};
 use bantam_delegate::TensorInfo;
-use bantam_model::tensor::DType;
-use bantam_model::{Model, Quantization, TensorId};
+use bantam_model::tensor::{Bytes, DType};
+use bantam_model::{Model, Quantization, ReadError, TensorId};
 
 use crate::error::{self, Failure};
 
 /// Reads the model at `path`.
 pub fn open_model(path: &Path) -> Result<Model, Failure> {
     Model::open(path).map_err(|error| error::read(path, &error))
+}
+
+/// The bytes of the model at `path`, which need not be sound.
+pub fn read_model(path: &Path) -> Result<Bytes, Failure> {
+    let bytes = std::fs::read(path).map_err(|source| {
+        let path = path.to_owned();
+        error::read(&path.clone(), &ReadError::File { path, source })
+    })?;
+    Ok(Bytes::from(bytes))
 }
 
 /// The element type under numpy's names, for types that numpy has.

@@ -2,6 +2,7 @@
 
 mod args;
 mod benchmark;
+mod check;
 mod compare;
 mod compile;
 mod convert;
@@ -41,6 +42,7 @@ enum Verb {
     Run(run::Args),
     Benchmark(benchmark::Args),
     Inspect(inspect::Args),
+    Check(check::Args),
     Evaluate(evaluate::Args),
     Compare(compare::Args),
     Legalize(legalize::Args),
@@ -72,6 +74,7 @@ fn real_main() -> Result<(), Failure> {
         Verb::Run(args) => run::run(&args),
         Verb::Benchmark(args) => benchmark::run(&args),
         Verb::Inspect(args) => inspect::run(&args),
+        Verb::Check(args) => check::run(&args),
         Verb::Evaluate(args) => evaluate::run(&args),
         Verb::Compare(args) => compare::run(&args),
         Verb::Legalize(args) => legalize::run(&args),

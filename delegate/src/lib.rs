@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod check;
 pub mod driver;
 pub mod partition;
 mod session;

@@ -74,19 +74,45 @@ impl Model {
 
     /// Reads `bytes`, which the model keeps for its constants.
     pub fn read(bytes: Bytes) -> Result<Self, ReadError> {
-        if bytes.len() < 8 || &bytes[4..8] != b"TFL3" {
-            return Err(ReadError::Identifier);
-        }
-        let options = VerifierOptions {
-            max_depth: 64,
-            max_tables: 1 << 24,
-            ignore_missing_null_terminator: true,
-            max_apparent_size: bytes.len().saturating_mul(16).max(1 << 30),
-        };
-        let model = tfl::root_as_model_with_opts(&options, &bytes)
-            .map_err(|error| ReadError::Flatbuffer(Box::new(error)))?;
-        Reader::new(&bytes, model)?.model()
+        Reader::new(&bytes, verified(&bytes)?)?.model()
     }
+}
+
+fn verified(bytes: &[u8]) -> Result<tfl::Model<'_>, ReadError> {
+    if bytes.len() < 8 || &bytes[4..8] != b"TFL3" {
+        return Err(ReadError::Identifier);
+    }
+    let options = VerifierOptions {
+        max_depth: 64,
+        max_tables: 1 << 24,
+        ignore_missing_null_terminator: true,
+        max_apparent_size: bytes.len().saturating_mul(16).max(1 << 30),
+    };
+    tfl::root_as_model_with_opts(&options, bytes)
+        .map_err(|error| ReadError::Flatbuffer(Box::new(error)))
+}
+
+/// The version that a file names for each operator of each subgraph, in order. A [`Model`] does not
+/// keep them: it is written with the lowest that mean what the operators do.
+pub fn operator_versions(bytes: &[u8]) -> Result<Vec<Vec<i32>>, ReadError> {
+    let model = verified(bytes)?;
+    let codes: Vec<i32> = model
+        .operator_codes()
+        .into_iter()
+        .flatten()
+        .map(|c| c.version())
+        .collect();
+    let version =
+        |op: tfl::Operator<'_>| codes.get(op.opcode_index() as usize).copied().unwrap_or(1);
+    let of = |subgraph: tfl::SubGraph<'_>| {
+        subgraph
+            .operators()
+            .into_iter()
+            .flatten()
+            .map(version)
+            .collect()
+    };
+    Ok(model.subgraphs().into_iter().flatten().map(of).collect())
 }
 
 struct Reader<'a> {

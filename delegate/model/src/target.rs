@@ -11,6 +11,7 @@ mod parse;
 mod quantity;
 mod view;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 use std::sync::OnceLock;
@@ -135,6 +136,13 @@ pub const ONE_PARTITION: &str = "one-partition";
 /// Why a supported operator is in no partition of a chip that asks for larger ones.
 pub const MIN_OPS: &str = "min-ops";
 
+/// What [`Target::status`] is asked for an operator that is offloaded.
+pub const MAPPED: &str = "mapped";
+/// The same for one of which nothing is known.
+pub const UNKNOWN: &str = "unknown";
+/// The key of what a vendor's compiler says of rules that it has no words for.
+const OTHERWISE: &str = "otherwise";
+
 /// One chip: what it takes, as data.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Target {
@@ -144,6 +152,8 @@ pub struct Target {
     sources: Vec<Source>,
     policy: PartitionPolicy,
     memory: Option<Memory>,
+    /// What the vendor's compiler says, by what we call it.
+    statuses: BTreeMap<String, String>,
     table: Table,
     rules: Vec<Rule>,
 }
@@ -321,6 +331,28 @@ impl Target {
     /// Its memory, where the pack knows.
     pub fn memory(&self) -> Option<&Memory> {
         self.memory.as_ref()
+    }
+
+    /// What the vendor's own compiler says of an operator that the rule `id` keeps from the chip, or
+    /// of one that is [`MAPPED`], where the pack knows.
+    pub fn status(&self, id: &str) -> Option<&str> {
+        let status = self.statuses.get(id).or_else(|| match id {
+            MAPPED => None,
+            _ => self.statuses.get(OTHERWISE),
+        });
+        status.map(String::as_str)
+    }
+
+    /// What the rule `id` says, in one sentence.
+    pub fn rule_says(&self, id: &str) -> Option<&str> {
+        Some(match id {
+            NOT_IN_TABLE => "the operator is one that the target takes",
+            VERSION => "the operator's version is one that the target reads",
+            NO_KERNEL => "the operator has a kernel",
+            ONE_PARTITION => "the operator is in the first partition, as only one is compiled",
+            MIN_OPS => "the operator's partition is large enough",
+            _ => &self.rules.iter().find(|rule| rule.id == id)?.says,
+        })
     }
 
     /// The greatest version of an operator that it reads; `None` where it does not take the

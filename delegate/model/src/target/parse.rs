@@ -1,7 +1,7 @@
 //! The text of a pack to a [`Target`]: every key, name and number is checked, and what is wrong is
 //! reported with its line and the nearest name that would have been right.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 
 use serde::Deserialize;
@@ -10,7 +10,8 @@ use toml::Spanned;
 use super::condition::{Bounds, Check, Condition, Operands, Value};
 use super::quantity::{Quantity, What};
 use super::{
-    Effect, Entry, Memory, PartitionPolicy, Rule, Source, Table, Target, TargetError, Which, view,
+    Effect, Entry, MAPPED, Memory, OTHERWISE, PartitionPolicy, Rule, Source, Table, Target,
+    TargetError, UNKNOWN, Which, view,
 };
 use crate::schema::tfl::BuiltinOperator;
 use crate::tensor::DType;
@@ -29,6 +30,8 @@ struct RawPack {
     partition: RawPartition,
     #[serde(default)]
     memory: Option<Spanned<RawMemory>>,
+    #[serde(default)]
+    statuses: BTreeMap<Name, String>,
     #[serde(default)]
     groups: HashMap<String, Vec<Name>>,
     #[serde(default)]
@@ -241,6 +244,15 @@ impl Reader<'_> {
             ids.push(rule.id.get_ref().clone());
             rules.push(self.rule(rule, &entries)?);
         }
+        let mut statuses = BTreeMap::new();
+        for (id, status) in raw.statuses {
+            let known = ids.iter().map(String::as_str);
+            let known: Vec<&str> = known.chain([MAPPED, UNKNOWN, OTHERWISE]).collect();
+            if !known.contains(&id.get_ref().as_str()) {
+                return Err(self.unknown("rule", &id, &known));
+            }
+            statuses.insert(id.into_inner(), status);
+        }
         let table = match (raw.cpu_kernels, entries.is_empty()) {
             (true, true) => Table::Kernels,
             (false, false) => Table::Entries(entries),
@@ -267,6 +279,7 @@ impl Reader<'_> {
             sources: raw.sources,
             policy,
             memory,
+            statuses,
             table,
             rules,
         })
