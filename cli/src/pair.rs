@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use bantam_model::Model;
-use bantam_model::tensor::Bytes;
 
 use crate::error::{self, Failure};
 use crate::{data, output};
@@ -35,14 +34,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         })?;
         return twin.save(&args.output).map_err(cannot_write);
     };
-    let bytes = std::fs::read(path).map_err(|source| {
-        let path = path.clone();
-        error::read(
-            &path.clone(),
-            &bantam_model::ReadError::File { path, source },
-        )
-    })?;
-    let bytes = Bytes::from(bytes);
+    let bytes = data::read_model(path)?;
     let original = Model::read(bytes.clone()).map_err(|error| error::read(path, &error))?;
     let pair = compiled.with_twin(&original, bytes).map_err(|error| {
         error::PAIR.failure(

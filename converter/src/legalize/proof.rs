@@ -12,6 +12,9 @@ use super::draft::limits;
 /// The most elements of a tensor with which something is measured.
 const LARGEST: usize = 1 << 24;
 
+/// The most bytes of tensors with which something is measured.
+const MEMORY_LIMIT: usize = 1 << 28;
+
 /// The most elements that a trial runs on; beyond them it would take longer than it is worth.
 const LARGEST_TRIAL: usize = 1 << 18;
 
@@ -109,6 +112,7 @@ fn run(graph: &Subgraph, inputs: &[Vec<u8>]) -> Option<Vec<(DType, Vec<u8>)>> {
     };
     let options = Options {
         numerics: Numerics::Reference,
+        memory_limit: MEMORY_LIMIT,
         ..Options::default()
     };
     let plan = Plan::new(&model, &options).ok()?;

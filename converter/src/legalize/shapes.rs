@@ -10,6 +10,9 @@ use bantam_model::{DType, Model, Subgraph, Tensor, TensorId};
 use super::LegalizeError;
 use super::draft::integers;
 
+/// The most bytes of tensors in a plan that only gives shapes.
+const MEMORY_LIMIT: usize = 1 << 30;
+
 /// Results of at most so many elements are folded where they are no shapes.
 const LARGEST_FOLD: usize = 1024;
 
@@ -48,7 +51,7 @@ pub(super) fn freeze(
     };
     let options = Options {
         input_shapes: shapes.iter().cloned().map(Some).collect(),
-        memory_limit: usize::MAX / 2,
+        memory_limit: MEMORY_LIMIT,
         ..Options::default()
     };
     let plan = match Plan::new(model, &options) {
