@@ -16,6 +16,7 @@ mod fragment;
 mod fully_connected;
 mod gelu;
 mod hard_swish;
+mod island;
 mod leaky_relu;
 mod mean;
 mod pack;

@@ -2,7 +2,7 @@
 
 use super::draft::{Draft, Site};
 use super::{
-    abs, activation, arithmetic, clamp, depth_to_space, fully_connected, gelu, hard_swish,
+    abs, activation, arithmetic, clamp, depth_to_space, fully_connected, gelu, hard_swish, island,
     leaky_relu, mean, pack, pad, requantize, reshape, resize, split, squared_difference, transpose,
 };
 
@@ -40,6 +40,7 @@ macro_rules! rewrites {
 
 rewrites! {
     "requantize", requantize, Any, "DEQUANTIZE and QUANTIZE become nothing, or one QUANTIZE";
+    "island", island, Any, "a float operator between DEQUANTIZE and QUANTIZE becomes integer";
     "activation", activation, Any, "a fused activation becomes an operator, or the reverse";
     "reshape", reshape, Any, "SQUEEZE, EXPAND_DIMS and order-keeping TRANSPOSE become RESHAPE";
     "pad", pad, Any, "PAD becomes the SAME padding of the operator behind it";
