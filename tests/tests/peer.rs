@@ -305,7 +305,11 @@ fn legalized_operators_load_everywhere_and_agree() {
         trial.model = legal;
         !report.applied.is_empty()
     });
-    assert!(trials.len() > 20, "only {} cases are rewritten", trials.len());
+    assert!(
+        trials.len() > 20,
+        "only {} cases are rewritten",
+        trials.len()
+    );
     trials_agree(&trials);
 }
 

@@ -52,7 +52,7 @@ pub struct Application {
     pub tensor: String,
     /// The kinds of the operators that came.
     pub into: Vec<String>,
-    /// What that does to the numbers.
+    /// What that does to the numbers of its result.
     pub exactness: Exactness,
 }
 
@@ -122,7 +122,7 @@ pub struct LegalizeReport {
 }
 
 impl LegalizeReport {
-    /// The worst that was done to the numbers.
+    /// The worst that was done to the result of one operator. What follows it in the graph can enlarge a difference.
     pub fn exactness(&self) -> Exactness {
         let each = self.applied.iter().map(|a| a.exactness);
         each.max().unwrap_or(Exactness::Exact)

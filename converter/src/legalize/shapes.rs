@@ -67,9 +67,11 @@ pub(super) fn freeze(
                 };
             }
             return Err(data_dependent(graph, &error).unwrap_or_else(|| {
-                LegalizeError::Shape(format!(
-                    "shapes do not follow from those of the inputs: {error}"
-                ))
+                let why = match &error {
+                    RunError::Op { source, .. } => format!("{error}: {source}"),
+                    _ => error.to_string(),
+                };
+                LegalizeError::Shape(format!("the model does not fit its inputs' shapes: {why}"))
             }));
         }
     };
