@@ -16,6 +16,7 @@ use clap::ValueEnum;
 use crate::data;
 use crate::error::{self, Failure};
 use crate::output;
+use crate::package;
 
 /// Say what an accelerator takes of a model, and why not the rest
 #[derive(Debug, clap::Args)]
@@ -186,8 +187,10 @@ impl Checked<'_> {
 
     /// What the memory comes to, in sentences.
     fn memory_lines(&self) -> Vec<String> {
+        let packages = package::packages(self.graph);
+        let mut lines: Vec<String> = packages.iter().map(|(i, p)| package::line(*i, p)).collect();
         let Some(memory) = &self.check.memory else {
-            return Vec::new();
+            return lines;
         };
         let range = |[low, high]: [u64; 2]| {
             let (low_text, high_text) = (output::bytes(low), output::bytes(high));
@@ -207,11 +210,11 @@ impl Checked<'_> {
                 range(memory.streamed)
             ),
         };
-        let mut lines = vec![format!(
+        lines.push(format!(
             "parameters: {} in the file, estimated {} on the chip, whose cache holds {cache}: {fits}",
             output::bytes(memory.parameters),
             range(memory.on_chip),
-        )];
+        ));
         if let Some(at) = memory.largest_at {
             let tile = memory.tile.map_or(String::new(), |tile| {
                 format!(

@@ -16,9 +16,11 @@ mod gate;
 mod inspect;
 mod legalize;
 mod output;
+mod package;
 mod pair;
 mod report;
 mod run;
+mod targets;
 
 use std::panic;
 use std::process::ExitCode;
@@ -43,6 +45,7 @@ enum Verb {
     Benchmark(benchmark::Args),
     Inspect(inspect::Args),
     Check(check::Args),
+    Targets(targets::Args),
     Evaluate(evaluate::Args),
     Compare(compare::Args),
     Legalize(legalize::Args),
@@ -75,6 +78,7 @@ fn real_main() -> Result<(), Failure> {
         Verb::Benchmark(args) => benchmark::run(&args),
         Verb::Inspect(args) => inspect::run(&args),
         Verb::Check(args) => check::run(&args),
+        Verb::Targets(args) => targets::run(&args),
         Verb::Evaluate(args) => evaluate::run(&args),
         Verb::Compare(args) => compare::run(&args),
         Verb::Legalize(args) => legalize::run(&args),
