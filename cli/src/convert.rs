@@ -3,11 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use bantam_converter::auto::Found;
+use bantam_converter::legalize::{Allowance, InputShape, LegalizeReport, Options, legalize};
 use bantam_converter::samples::Samples;
 use bantam_converter::{
     CalibMethod, IoType, KeptFloat, Mode, Part, Recipe, Report, Shard, Statistics, Verification,
     Watched, verify,
 };
+use bantam_model::target::Target;
 use bantam_model::{Model, Numerics};
 use clap::ValueEnum;
 use serde_json::{Value, json};
@@ -16,7 +18,7 @@ use crate::args::{Format, PreprocessArgs, Threads};
 use crate::error::{self, Failure};
 use crate::gate::{self, Gate, GateArgs};
 use crate::report::Page;
-use crate::{compare, data, output};
+use crate::{compare, data, fit, output};
 
 /// Quantize a float model, with samples of its inputs
 #[derive(Debug, clap::Args)]
@@ -41,6 +43,16 @@ pub struct Args {
     /// Convert the subgraph of this signature, not the first one; the samples are for its inputs
     #[arg(long, value_name = "KEY")]
     signature: Option<String>,
+    /// The accelerator that the result is for, by name or by the path of its pack: what it refuses is
+    /// rewritten where that helps, before quantization and after
+    #[arg(short, long, value_name = "NAME|FILE.toml")]
+    target: Option<String>,
+    /// With --target: how many steps of an integer result may change, or `any`
+    #[arg(long, value_name = "K|any", default_value = "0", value_parser = fit::allowance, requires = "target")]
+    allow_inexact: Allowance,
+    /// With --target: the shape of an input that may vary, by its name or in order
+    #[arg(long, value_name = "[NAME:]1x2x3", value_parser = fit::shape, requires = "target")]
+    shape: Vec<InputShape>,
     /// Type of the model's inputs [default: float, integer in the -only modes]
     #[arg(long, value_enum, value_name = "TYPE")]
     input_type: Option<IoArg>,
@@ -217,6 +229,16 @@ impl Args {
         samples.map(Some).map_err(|error| error::samples(&error))
     }
 
+    /// The model with what `target` refuses rewritten.
+    fn legalize(&self, model: &Model, target: &Target) -> Result<(Model, LegalizeReport), Failure> {
+        let options = Options {
+            allow: self.allow_inexact,
+            shapes: self.shape.clone(),
+            integer_edges: false,
+        };
+        legalize(model, target, &options).map_err(|error| error::legalize(&self.model, &error))
+    }
+
     /// The recipe file with what the flags override.
     fn recipe(&self) -> Result<Recipe, Failure> {
         let mut recipe = match &self.recipe {
@@ -324,6 +346,14 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     if let Some(key) = &args.signature {
         recipe.subgraph = data::entry(&args.model, &model, Some(key))?;
     }
+    let target = args.target.as_deref().map(fit::target).transpose()?;
+    let mut fitting = None;
+    if let Some(target) = &target {
+        let before = fit::Fit::of(&model, target);
+        let (legal, report) = args.legalize(&model, target)?;
+        fitting = Some((before, report));
+        model = legal;
+    }
     let mut gains = Vec::new();
     if recipe.equalize {
         (model, gains) = bantam_converter::equalize(&model, recipe.subgraph);
@@ -347,12 +377,27 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     };
     let recipe = found.as_ref().map_or(recipe, |found| found.recipe.clone());
     let converted = bantam_converter::quantize(&model, &statistics, &recipe);
-    let (converted, mut report) = converted.map_err(|error| error::convert(&args.model, &error))?;
+    let (mut converted, mut report) =
+        converted.map_err(|error| error::convert(&args.model, &error))?;
     report.warnings.extend(warnings);
     report.gains.splice(..0, gains);
+    let mut fitted = None;
+    if let (Some(target), Some((before, float))) = (&target, fitting) {
+        let (legal, integer) = args.legalize(&converted, target)?;
+        let after = fit::Fit::of(&legal, target);
+        output::warn(&fit::summary(target, before, after));
+        fitted = Some((before, after, float, integer));
+        converted = legal;
+    }
     let bytes = converted.to_bytes();
     let calib = calib_json(args, samples.as_ref(), &statistics);
     let mut json = report_json(args, &recipe, path, calib, &report, bytes.len());
+    if let Some((before, after, float, integer)) = &fitted {
+        json["target"] = json!({
+            "float": fit::report_json(float, *before, *after),
+            "integer": fit::report_json(integer, *before, *after),
+        });
+    }
     save(path, &bytes)?;
     if let Some(found) = &found {
         let file = args.gate.recipe_path(path);
@@ -407,7 +452,13 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     output::warn(&summary(args, &recipe, path, &report, bytes.len()));
     match args.format {
         Format::Json => output::print_json("convert", json)?,
-        Format::Text => output::print(&text(&report, found.as_ref()))?,
+        Format::Text => {
+            let mut text = text(&report, found.as_ref());
+            if let Some((.., float, integer)) = &fitted {
+                text += &fitted_text(float, integer);
+            }
+            output::print(&text)?;
+        }
     }
     match measured {
         Some(measured) => measured.check(path),
@@ -432,6 +483,16 @@ fn text(report: &Report, found: Option<&Found>) -> String {
         text += &output::table(&["subgraph", "index", "operator", "reason"], &rows);
     }
     text
+}
+
+/// The rewrites of the float model, then all that is to be said of the integer one.
+fn fitted_text(float: &LegalizeReport, integer: &LegalizeReport) -> String {
+    let float = LegalizeReport {
+        declined: Vec::new(),
+        left: Vec::new(),
+        ..float.clone()
+    };
+    fit::report_text(&float) + &fit::report_text(integer)
 }
 
 fn recipe_text(recipe: &Recipe) -> Result<String, Failure> {

@@ -5,8 +5,9 @@ use std::fmt;
 use std::panic::PanicHookInfo;
 use std::path::Path;
 
+use bantam_converter::compiler::CompileError;
 use bantam_converter::samples::SampleError;
-use bantam_converter::{ConvertError, RecipeError, VerifyError};
+use bantam_converter::{ConvertError, LegalizeError, RecipeError, VerifyError};
 use bantam_delegate::{DriverError, OffloadError, SessionError, doctor};
 use bantam_model::ReadError;
 use bantam_model::cpu::RunError;
@@ -79,6 +80,24 @@ codes! {
          the outputs. A model without that operator needs four outputs in this order: boxes\n\
          [1, n, 4] of top, left, bottom and right as parts of the image, classes [1, n] from 0,\n\
          scores [1, n], and the number of boxes [1].";
+    LEGALIZE = "BNT-L001", 3, "the model cannot be made to fit the target",
+        "The chip's compiler would refuse the whole file: a shape is not fixed, or an operator needs a\n\
+         version that the compiler cannot read and no lower one means the same. The message names the\n\
+         tensor or the operator. `--shape NAME:1x224x224x3` fixes the shape of an input; a shape that\n\
+         depends on data has to be fixed where the model is made. docs/legalize.md has the rewrites.";
+    PAIR = "BNT-L002", 3, "the two models are no pair",
+        "A compiled model and the one that it was made from have the same inputs and outputs: number,\n\
+         types, shapes, scales and zero points. The original is kept in the compiled model's metadata\n\
+         under the name bantam.cpu_twin, as a whole .tflite file.";
+    COMPILE = "BNT-L003", 3, "the vendor's compiler refuses the model",
+        "The compiler ran and left no model. What it said is quoted, with what users found it to mean.\n\
+         An internal error is tried twice. `bantam check --target edgetpu` says what is refused and why.";
+    COMPILER = "BNT-L004", 4, "the vendor's compiler is not there",
+        "edgetpu_compiler is a closed program of Google's for Debian on x86-64 and is not part of Bantam.\n\
+         Install the package `edgetpu-compiler` as https://coral.ai/docs/edgetpu/compiler/ says, on such\n\
+         a machine or in a container, and have it on the path or name it with --compiler PATH.";
+    COMPILER_DEADLINE = "BNT-L005", 124, "the vendor's compiler takes too long",
+        "The compiler was stopped when --timeout was over. Some models take it many minutes: allow more.";
     DATA_FILE = "BNT-D001", 3, "the data cannot be read",
         "The file or folder is missing, truncated or not of the kind that its name says.\n\
          Data is a .npy, an .npz, a folder of images or of .npy files, a raw file, or a .txt\n\
@@ -418,6 +437,50 @@ pub fn target(error: &TargetError) -> Failure {
     }
 }
 
+/// A model that cannot be made to fit.
+pub fn legalize(path: &Path, error: &LegalizeError) -> Failure {
+    let hint = match error {
+        LegalizeError::Input { name, .. } => format!("say it: --shape {name}:1x224x224x3"),
+        LegalizeError::Shape(_) => "`bantam inspect` lists the inputs and their shapes".to_owned(),
+        LegalizeError::Version { .. } => {
+            "change the model where it is made, or end it before that operator".to_owned()
+        }
+        _ => "end the model before that operator, or fix the shape where it is made".to_owned(),
+    };
+    LEGALIZE.failure(
+        format!("{} cannot be made to fit", path.display()),
+        chain(error),
+        hint,
+    )
+}
+
+/// A model that the vendor's compiler did not compile.
+pub fn compile(path: &Path, error: &CompileError) -> Failure {
+    let name = path.display();
+    match error {
+        CompileError::Deadline { .. } => COMPILER_DEADLINE.failure(
+            format!("{name} is not compiled"),
+            error.to_string(),
+            "allow more with --timeout SECONDS",
+        ),
+        CompileError::Refused { meaning, .. } => COMPILE.failure(
+            format!("{name} cannot be compiled"),
+            error.to_string(),
+            meaning.unwrap_or("`bantam check --target edgetpu` says what is refused and why"),
+        ),
+        CompileError::Read(source) => COMPILE.failure(
+            format!("what the compiler made of {name} is broken"),
+            chain(source),
+            "run it again, or another version of the compiler",
+        ),
+        _ => COMPILER.failure(
+            "there is no compiler for the Edge TPU",
+            chain(error),
+            "install the Debian package edgetpu-compiler, https://coral.ai/docs/edgetpu/compiler/, or name it with --compiler PATH",
+        ),
+    }
+}
+
 /// A recipe file that cannot be used.
 pub fn recipe(path: &Path, error: &RecipeError) -> Failure {
     RECIPE.failure(
@@ -505,7 +568,7 @@ mod tests {
     fn codes_are_unique_and_failures_have_three_lines() {
         for (index, code) in CODES.iter().enumerate() {
             assert!(CODES[..index].iter().all(|other| other.id != code.id));
-            assert!((1..=5).contains(&code.exit) && !code.text.is_empty());
+            assert!(matches!(code.exit, 1..=5 | 124) && !code.text.is_empty());
         }
         let text = INTERNAL.failure("a\nb", "c", "d").to_string();
         assert_eq!(text, "error[BNT-I001]: a b\n  why: c\n  try: d");

@@ -4,6 +4,7 @@ mod args;
 mod benchmark;
 mod check;
 mod compare;
+mod compile;
 mod convert;
 mod data;
 mod demo;
@@ -13,11 +14,14 @@ mod driver_host;
 mod error;
 mod evaluate;
 mod explain;
+mod fit;
 mod gate;
 mod inspect;
 mod labels;
+mod legalize;
 mod output;
 mod package;
+mod pair;
 mod placement;
 mod report;
 mod run;
@@ -49,8 +53,11 @@ enum Verb {
     Targets(targets::Args),
     Evaluate(evaluate::Args),
     Compare(compare::Args),
+    Compile(compile::Args),
     Devices(devices::Args),
     Doctor(doctor::Args),
+    Legalize(legalize::Args),
+    Pair(pair::Args),
     Demo(demo::Args),
     Explain(explain::Args),
     #[command(hide = true)]
@@ -83,6 +90,9 @@ fn real_main() -> Result<(), Failure> {
         Verb::Targets(args) => targets::run(&args),
         Verb::Evaluate(args) => evaluate::run(&args),
         Verb::Compare(args) => compare::run(&args),
+        Verb::Legalize(args) => legalize::run(&args),
+        Verb::Compile(args) => compile::run(&args),
+        Verb::Pair(args) => pair::run(&args),
         Verb::Convert(args) => convert::run(&args),
         Verb::Devices(args) => devices::run(&args),
         Verb::Doctor(args) => doctor::run(&args),

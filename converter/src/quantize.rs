@@ -26,7 +26,7 @@ use crate::error::{ConvertError, KeptFloat};
 use crate::recipe::{Recipe, Scheme, Settings};
 use crate::traps;
 use boundary::Boundary;
-pub(crate) use constants::{Channels, values, weight_error};
+pub(crate) use constants::{Channels, values, weight_error, weight_scales};
 use encoding::Width;
 pub(crate) use intermediates::with_intermediates;
 use params::Params;

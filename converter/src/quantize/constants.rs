@@ -55,7 +55,7 @@ pub(super) fn half(tensor: &Tensor) -> (Tensor, usize) {
 }
 
 /// The scales of weights: one for each index of `axis`, or one.
-pub(super) fn weight_scales(tensor: &Tensor, axis: Option<usize>) -> Vec<f32> {
+pub(crate) fn weight_scales(tensor: &Tensor, axis: Option<usize>) -> Vec<f32> {
     let largest = Channels::new(tensor, axis).largest(&values(tensor));
     let usable = largest.into_iter().map(|v| v.max(SMALLEST_WEIGHT));
     usable.map(|v| v / WEIGHT_MAX).collect()

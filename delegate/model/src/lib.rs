@@ -27,6 +27,7 @@ pub mod target;
 pub mod tensor;
 #[cfg(test)]
 mod testing;
+pub mod twin;
 pub mod write;
 
 pub use bantam_schema as schema;
