@@ -6,8 +6,8 @@ use bantam_converter::auto::Found;
 use bantam_converter::legalize::{Allowance, InputShape, LegalizeReport, Options, legalize};
 use bantam_converter::samples::Samples;
 use bantam_converter::{
-    CalibMethod, IoType, KeptFloat, Mode, Part, Recipe, Report, Shard, Statistics, Verification,
-    Watched, verify,
+    CalibMethod, IoType, KeptFloat, Mode, Part, Recipe, Report, Shard, Statistics, Total,
+    Verification, Watched, verify,
 };
 use bantam_model::target::Target;
 use bantam_model::{Model, Numerics};
@@ -36,9 +36,10 @@ pub struct Args {
     /// What the operators become [default: that of the recipe, or int8]
     #[arg(long, value_enum)]
     mode: Option<ModeArg>,
-    /// What holds for which operators, see docs/recipes.md; flags override it. `auto` searches the
-    /// one that keeps the fewest operators from int8 and holds the gate
-    #[arg(long, value_name = "FILE|auto")]
+    /// What holds for which operators, see docs/recipes.md; flags override it. `best` is int8 as
+    /// accurate as it gets, `auto` searches the one that keeps the fewest operators from int8 and
+    /// holds the gate
+    #[arg(long, value_name = "FILE|best|auto")]
     recipe: Option<PathBuf>,
     /// Convert the subgraph of this signature, not the first one; the samples are for its inputs
     #[arg(long, value_name = "KEY")]
@@ -86,7 +87,7 @@ struct CalibArgs {
     /// Calibrate with the first N samples
     #[arg(long, value_name = "N")]
     calib_limit: Option<usize>,
-    /// How ranges come from samples [default: that of the recipe, or min-max]
+    /// How ranges come from samples [default: that of the recipe, or auto]
     #[arg(long, value_enum, value_name = "METHOD")]
     calib_method: Option<CalibArg>,
     /// Per cent of the values that a range holds, for percentile [default: 99.99]
@@ -147,6 +148,8 @@ impl From<ModeArg> for Mode {
 
 #[derive(Debug, Clone, Copy, PartialEq, ValueEnum)]
 enum CalibArg {
+    /// The one of min-max, mse, percentile and moving-average that is best on the samples
+    Auto,
     /// The smallest and the largest value seen
     MinMax,
     /// A moving average of each sample's smallest and largest
@@ -162,6 +165,7 @@ enum CalibArg {
 impl From<CalibArg> for CalibMethod {
     fn from(arg: CalibArg) -> Self {
         match arg {
+            CalibArg::Auto => Self::Auto,
             CalibArg::MinMax => Self::MinMax,
             CalibArg::MovingAverage => Self::MovingAverage,
             CalibArg::Percentile => Self::Percentile,
@@ -243,6 +247,7 @@ impl Args {
     fn recipe(&self) -> Result<Recipe, Failure> {
         let mut recipe = match &self.recipe {
             Some(_) if self.is_auto() => Recipe::default(),
+            Some(path) if path == Path::new("best") => Recipe::best(),
             Some(path) => Recipe::open(path).map_err(|error| error::recipe(path, &error))?,
             None => Recipe::default(),
         };
@@ -298,6 +303,48 @@ impl Args {
             save(path, statistics.to_json(model).as_bytes())?;
         }
         Ok((statistics, warnings))
+    }
+
+    /// The recipe with what it leaves open chosen by trying on the samples, and what that gained.
+    fn settled(
+        &self,
+        model: &Model,
+        statistics: &Statistics,
+        recipe: Recipe,
+        samples: Option<&Samples>,
+    ) -> Result<(Recipe, Vec<Total>), Failure> {
+        let Some(samples) = samples else {
+            return Ok((recipe, Vec::new()));
+        };
+        let bar = output::progress("ranges");
+        let steps = output::steps(&bar);
+        let threads = self.threads.get();
+        let found = bantam_converter::settle(model, statistics, &recipe, samples, threads, &steps);
+        bar.finish_and_clear();
+        found.map_err(|error| error::convert(&self.model, &error))
+    }
+
+    /// The converted model.
+    fn converted(
+        &self,
+        model: &Model,
+        statistics: &Statistics,
+        recipe: &Recipe,
+        samples: Option<&Samples>,
+    ) -> Result<(Model, Report), Failure> {
+        let found = match samples {
+            Some(samples) => {
+                let bar = output::progress("tune");
+                let steps = output::steps(&bar);
+                let threads = self.threads.get();
+                let found =
+                    bantam_converter::tune(model, statistics, recipe, samples, threads, &steps);
+                bar.finish_and_clear();
+                found
+            }
+            None => bantam_converter::quantize(model, statistics, recipe),
+        };
+        found.map_err(|error| error::convert(&self.model, &error))
     }
 
     /// The samples, if any are needed.
@@ -363,6 +410,8 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     let Some(path) = &args.output else {
         return Ok(());
     };
+    let given = samples.as_ref();
+    let (recipe, totals) = args.settled(&model, &statistics, recipe, given)?;
     let judges = args.gate_samples(&model, recipe.subgraph, samples.as_ref())?;
     let gate = judges.as_ref().map(|judges| {
         let float = (&model, recipe.subgraph);
@@ -376,11 +425,17 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         _ => None,
     };
     let recipe = found.as_ref().map_or(recipe, |found| found.recipe.clone());
-    let converted = bantam_converter::quantize(&model, &statistics, &recipe);
-    let (mut converted, mut report) =
-        converted.map_err(|error| error::convert(&args.model, &error))?;
+    let (mut converted, mut report) = args.converted(&model, &statistics, &recipe, given)?;
+    if given.is_none() && recipe.tunes() {
+        report.warnings.push(
+            "search-ranges, learned-rounding and bias-correction are left out: they need samples, not \
+             only what was seen of them"
+                .into(),
+        );
+    }
     report.warnings.extend(warnings);
     report.gains.splice(..0, gains);
+    report.totals.splice(..0, totals);
     let mut fitted = None;
     if let (Some(target), Some((before, float))) = (&target, fitting) {
         let (legal, integer) = args.legalize(&converted, target)?;
@@ -437,6 +492,12 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     }
     for warning in &report.warnings {
         output::warn(&format!("warning: {warning}"));
+    }
+    for total in &report.totals {
+        output::warn(&format!(
+            "{} {}: outputs at {:.2} dB on the samples, {:.2} before",
+            total.option, total.choice, total.after_db, total.before_db
+        ));
     }
     for option in ["equalize", "weight-clipping"] {
         let gains = report.gains.iter().filter(|g| g.option == option);
@@ -641,11 +702,25 @@ fn report_json(
         .iter()
         .map(|g| {
             json!({
+                "after_db": g.db.map(|(_, after)| output::number(after)),
+                "before_db": g.db.map(|(before, _)| output::number(before)),
                 "index": g.index,
                 "name": g.name,
                 "option": g.option,
                 "ratio": g.ratio,
                 "subgraph": g.subgraph,
+            })
+        })
+        .collect();
+    let totals: Vec<Value> = report
+        .totals
+        .iter()
+        .map(|t| {
+            json!({
+                "after_db": output::number(t.after_db),
+                "before_db": output::number(t.before_db),
+                "choice": t.choice,
+                "option": t.option,
             })
         })
         .collect();
@@ -659,6 +734,7 @@ fn report_json(
         "output": path.display().to_string(),
         "output_bytes": bytes,
         "quantized": report.quantized,
+        "totals": totals,
         "warnings": report.warnings,
     })
 }

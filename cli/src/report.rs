@@ -83,6 +83,7 @@ impl Page<'_> {
         )?;
         self.summary(w)?;
         self.warnings(w)?;
+        self.gains(w)?;
         if let Some(verification) = self.verification {
             worst(w, &verification.comparison.tensors)?;
         }
@@ -152,6 +153,52 @@ impl Page<'_> {
             write!(w, "<li>{}</li>", Text(warning))?;
         }
         w.push_str("</ul></section>\n");
+        Ok(())
+    }
+
+    /// What options of the recipe gained: for the outputs, and for single operators.
+    fn gains(&self, w: &mut String) -> std::fmt::Result {
+        let Report { totals, gains, .. } = self.report;
+        if totals.is_empty() && gains.is_empty() {
+            return Ok(());
+        }
+        w.push_str(
+            "<section><h2>Gains</h2><p>Signal to noise on the samples, without and with an option. The \
+             first rows are of the outputs; those of operators are of their results before the \
+             activation, with bias-correction only of the mean of each channel. Error is squared, and a \
+             part of what it would be without.</p>\n<table><tr><th>option<th>where<th>without\
+             <th>with<th>error</tr>\n",
+        );
+        for total in totals {
+            writeln!(
+                w,
+                "<tr><td>{}<td class=\"name\">{}<td class=\"number\">{:.2} dB\
+                 <td class=\"number\">{:.2} dB<td></tr>",
+                Text(total.option),
+                Text(&total.choice),
+                total.before_db,
+                total.after_db,
+            )?;
+        }
+        for gain in gains {
+            write!(
+                w,
+                "<tr><td>{}<td class=\"name\" title=\"{}\">operator {}, {}",
+                Text(gain.option),
+                Text(&gain.name),
+                gain.index,
+                Text(short(&gain.name)),
+            )?;
+            match gain.db {
+                Some((before, after)) => write!(
+                    w,
+                    "<td class=\"number\">{before:.1} dB<td class=\"number\">{after:.1} dB"
+                )?,
+                None => w.push_str("<td><td>"),
+            }
+            writeln!(w, "<td class=\"number\">{:.3}</tr>", gain.ratio)?;
+        }
+        w.push_str("</table></section>\n");
         Ok(())
     }
 

@@ -273,7 +273,11 @@ fn subgraph_ranges(
 ) -> Result<SubgraphRanges, ConvertError> {
     let tensors = observed.iter().zip(settings).enumerate();
     let range = |(index, (observed, settings)): (usize, (&Observation, &Settings))| {
-        let method = settings.method;
+        let method = match (settings.method, &observed.histogram) {
+            (CalibMethod::Auto, Some(_)) if levels <= 256 => CalibMethod::Mse,
+            (CalibMethod::Auto, _) => CalibMethod::MinMax,
+            (method, _) => method,
+        };
         let need = Need::of(method);
         let has = Need {
             samples: !observed.samples.is_empty(),
@@ -310,11 +314,8 @@ fn subgraph_ranges(
 impl Need {
     fn of(method: CalibMethod) -> Self {
         Self {
-            samples: method == CalibMethod::MovingAverage,
-            histogram: matches!(
-                method,
-                CalibMethod::Percentile | CalibMethod::Mse | CalibMethod::Entropy
-            ),
+            samples: matches!(method, CalibMethod::Auto | CalibMethod::MovingAverage),
+            histogram: !matches!(method, CalibMethod::MinMax | CalibMethod::MovingAverage),
         }
     }
 }
@@ -349,7 +350,11 @@ pub fn calibrate(
     let plan = Arc::new(plan(model, recipe.subgraph)?);
     let needs = |(number, subgraph): (usize, &Subgraph)| -> Vec<Need> {
         let settings = tensor_settings(number, subgraph, recipe);
-        settings.iter().map(|s| Need::of(s.method)).collect()
+        let need = |settings: &Settings| match settings.method {
+            CalibMethod::Auto if !recipe.has_int8() => Need::default(),
+            method => Need::of(method),
+        };
+        settings.iter().map(need).collect()
     };
     let needs: Vec<Vec<Need>> = model.subgraphs.iter().enumerate().map(needs).collect();
     let next = AtomicUsize::new(0);

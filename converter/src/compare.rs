@@ -465,7 +465,7 @@ pub fn real(value: &Value, bytes: &[u8]) -> Vec<f64> {
 }
 
 /// The bytes that stand in `to` for the real values that `bytes` are in `from`.
-fn translate(bytes: &[u8], from: &Value, to: &Value) -> Result<Vec<u8>, ConvertError> {
+pub(crate) fn translate(bytes: &[u8], from: &Value, to: &Value) -> Result<Vec<u8>, ConvertError> {
     if from.dtype == to.dtype && from.quantization == to.quantization {
         return Ok(bytes.to_vec());
     }

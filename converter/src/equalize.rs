@@ -44,6 +44,7 @@ fn even_out(number: usize, subgraph: &mut Subgraph) -> Vec<Gain> {
         name: subgraph[pair.first.tensor].name.clone(),
         option: "equalize",
         ratio: error(subgraph, pair) / before,
+        db: None,
     };
     pairs.iter().zip(before).map(gain).collect()
 }

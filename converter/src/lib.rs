@@ -1,7 +1,9 @@
 //! Float model in, quantized model that an accelerator accepts out.
 //!
-//! [`convert`] runs the float model on samples ([`calibrate()`]), gives every tensor a scale and
-//! zero point ([`quantize()`]) and returns the integer model; [`compare()`] says what it cost.
+//! [`convert`] runs the float model on samples ([`calibrate()`]), chooses how ranges come from what
+//! was seen ([`settle()`]), gives every tensor a scale and zero point ([`quantize()`]), lets weights
+//! and biases make up for the error ([`tune()`]) and returns the integer model; [`compare()`] says
+//! what it cost.
 
 #![forbid(unsafe_code)]
 
@@ -15,9 +17,12 @@ pub mod equalize;
 mod error;
 pub mod legalize;
 pub mod metric;
+mod probe;
 pub mod quantize;
 pub mod recipe;
+mod refine;
 pub mod samples;
+mod settle;
 mod traps;
 pub mod verify;
 
@@ -29,8 +34,12 @@ pub use compare::{Comparison, TensorError, compare, compare_entries, compare_sub
 pub use equalize::equalize;
 pub use error::{ConvertError, KeptFloat};
 pub use legalize::{LegalizeError, LegalizeReport, legalize};
-pub use quantize::{Gain, Report, quantize};
-pub use recipe::{CalibMethod, Granularity, IoType, Mode, Recipe, RecipeError, Scheme};
+pub use quantize::{Gain, Report, Total, quantize};
+pub use recipe::{
+    CalibMethod, Granularity, IoType, Mode, Recipe, RecipeError, Scheme, WeightClipping,
+};
+pub use refine::tune;
+pub use settle::settle;
 pub use traps::Watched;
 pub use verify::{Verification, VerifyError, verify};
 
@@ -48,11 +57,23 @@ pub fn convert(
         false => (model.clone(), Vec::new()),
     };
     let samples = Watched::new(samples);
-    let statistics = match recipe.needs_samples() {
-        true => calibrate(&equalized, &samples, recipe, threads, progress)?,
-        false => Statistics::none(model),
+    let (converted, mut report) = if recipe.needs_samples() {
+        let statistics = calibrate(&equalized, &samples, recipe, threads, progress)?;
+        let (recipe, totals) =
+            settle(&equalized, &statistics, recipe, &samples, threads, progress)?;
+        let (converted, mut report) = tune(
+            &equalized,
+            &statistics,
+            &recipe,
+            &samples,
+            threads,
+            progress,
+        )?;
+        report.totals.splice(..0, totals);
+        (converted, report)
+    } else {
+        quantize(&equalized, &Statistics::none(model), recipe)?
     };
-    let (converted, mut report) = quantize(&equalized, &statistics, recipe)?;
     report.gains.splice(..0, gains);
     report.warnings.extend(samples.warnings());
     Ok((converted, report))

@@ -42,8 +42,10 @@ pub struct Report {
     pub quantized: usize,
     /// Those with float data that stay as they were.
     pub kept_float: Vec<KeptFloat>,
-    /// What options of the recipe gained.
+    /// What options of the recipe gained for single operators.
     pub gains: Vec<Gain>,
+    /// What options of the recipe gained for the whole model.
+    pub totals: Vec<Total>,
     /// What the user should know and may not expect.
     pub warnings: Vec<String>,
     /// The subgraphs that were converted; all others are as they were.
@@ -61,9 +63,37 @@ pub struct Gain {
     pub name: String,
     /// The option, as recipes spell it.
     pub option: &'static str,
-    /// The squared error of the weights (relative to their squares, and with one scale for all, for
-    /// `equalize`), as a part of what it would be without the option.
+    /// The squared error as a part of what it would be without the option: that of the weights, for
+    /// `equalize` relative to their squares and with one scale for all; of the operator's result on
+    /// the samples for `learned-rounding`; of the mean of its channels for `bias-correction`.
     pub ratio: f64,
+    /// Signal to noise of the operator's result on the samples without and with the option, in dB,
+    /// where that was measured; with `bias-correction` the noise is the shift of the mean alone.
+    pub db: Option<(f64, f64)>,
+}
+
+/// What an option of the recipe gained for the outputs of the model.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Total {
+    /// The option, as recipes spell it.
+    pub option: &'static str,
+    /// What it chose or did.
+    pub choice: String,
+    /// Signal to noise of the outputs on the samples without it, the mean in dB.
+    pub before_db: f64,
+    /// The same with it.
+    pub after_db: f64,
+}
+
+/// Where an operator that computes in integers went.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Link {
+    /// The subgraph of both.
+    pub subgraph: usize,
+    /// Its place in the float model.
+    pub float: usize,
+    /// Its place in the integer one.
+    pub integer: usize,
 }
 
 /// What becomes of one operator.
@@ -117,6 +147,16 @@ pub fn quantize(
     statistics: &Statistics,
     recipe: &Recipe,
 ) -> Result<(Model, Report), ConvertError> {
+    let (model, report, _) = quantize_linked(model, statistics, recipe)?;
+    Ok((model, report))
+}
+
+/// The same, and where operators that compute in integers went.
+pub(crate) fn quantize_linked(
+    model: &Model,
+    statistics: &Statistics,
+    recipe: &Recipe,
+) -> Result<(Model, Report, Vec<Link>), ConvertError> {
     let reachable = model.reachable(recipe.subgraph);
     if !recipe.is_float() {
         refuse_quantized(model, &reachable, recipe)?;
@@ -166,6 +206,7 @@ pub fn quantize(
         params.widen_for_weights(&float.subgraphs[number], &parts[&number].verdicts)
     });
     let mut converted = original.clone();
+    let mut links = Vec::new();
     for &number in &numbers {
         let graph = &with_own_intermediates(
             &float.subgraphs[number],
@@ -186,6 +227,7 @@ pub fn quantize(
         converted.subgraphs[number] = rewritten;
         report.warnings.extend(notes.warnings);
         report.gains.extend(notes.gains);
+        links.extend(notes.links);
     }
     if recipe.needs_samples() && model.signatures.is_empty() {
         let nameless = "the model has no signature: callers find inputs and outputs by position";
@@ -197,7 +239,7 @@ pub fn quantize(
         report.warnings.push(nothing.into());
     }
     report.subgraphs = numbers;
-    Ok((converted, report))
+    Ok((converted, report, links))
 }
 
 fn refuse_quantized(

@@ -117,8 +117,12 @@ pub enum IoType {
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum CalibMethod {
-    /// The smallest and the largest.
+    /// The one of the others with which the int8 model's outputs are nearest to the float model's on
+    /// the samples, see [`settle`](crate::settle()). Where there are no samples to try them on, that of
+    /// the least squared error; where integers are int16, the smallest and the largest.
     #[default]
+    Auto,
+    /// The smallest and the largest.
     MinMax,
     /// The average of each sample's smallest and largest: from sample to sample, in their order,
     /// 0.95 of what it was and 0.05 of the new.
@@ -151,8 +155,26 @@ pub enum WeightClipping {
     /// They do.
     #[default]
     None,
-    /// They are those of the least squared error, which may cut off the largest.
+    /// They are those of the least squared error, out of some that cut off parts of the largest.
     Mse,
+    /// They are those of the least expected squared error, found by Newton's iteration (Sakr et al.,
+    /// "Optimal Clipping and Magnitude-aware Differentiation for Improved Quantization-aware
+    /// Training", 2022).
+    Octav,
+}
+
+impl fmt::Display for CalibMethod {
+    /// The name on the command line and in recipes.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::MinMax => "min-max",
+            Self::MovingAverage => "moving-average",
+            Self::Percentile => "percentile",
+            Self::Mse => "mse",
+            Self::Entropy => "entropy",
+        })
+    }
 }
 
 /// What becomes of one operator.
@@ -169,6 +191,11 @@ pub struct Settings {
     pub weights: Granularity,
     /// How the scales of its weights are chosen.
     pub weight_clipping: WeightClipping,
+    /// Whether its int8 weights are rounded so that its result on the samples is nearest to the float
+    /// one's, see [`tune`](crate::tune()).
+    pub learned_rounding: bool,
+    /// Whether its bias makes up for what quantization shifts the mean of each channel by.
+    pub bias_correction: bool,
     /// In the schemes that compute in float, weights with fewer elements stay as they are.
     pub min_elements: usize,
 }
@@ -181,6 +208,8 @@ impl Default for Settings {
             percentile: 99.99,
             weights: Granularity::default(),
             weight_clipping: WeightClipping::default(),
+            learned_rounding: false,
+            bias_correction: false,
             min_elements: 1024,
         }
     }
@@ -212,6 +241,10 @@ pub struct Entry {
     pub weights: Option<Granularity>,
     /// See [`Settings::weight_clipping`].
     pub weight_clipping: Option<WeightClipping>,
+    /// See [`Settings::learned_rounding`].
+    pub learned_rounding: Option<bool>,
+    /// See [`Settings::bias_correction`].
+    pub bias_correction: Option<bool>,
     /// See [`Settings::min_elements`].
     pub min_elements: Option<usize>,
 }
@@ -245,6 +278,8 @@ impl Entry {
         set(&mut settings.percentile, self.calib_percentile);
         set(&mut settings.weights, self.weights);
         set(&mut settings.weight_clipping, self.weight_clipping);
+        set(&mut settings.learned_rounding, self.learned_rounding);
+        set(&mut settings.bias_correction, self.bias_correction);
         set(&mut settings.min_elements, self.min_elements);
     }
 }
@@ -267,6 +302,9 @@ pub struct Recipe {
     /// Whether channels are evened out first, see [`equalize`](crate::equalize()).
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub equalize: bool,
+    /// Whether the method of each int8 operator's ranges is searched, see [`settle`](crate::settle()).
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub search_ranges: bool,
     /// What holds for every operator; it selects none and has no mode of its own.
     pub defaults: Entry,
     /// Exceptions; of several that fit an operator, each overrides the ones before it.
@@ -312,6 +350,18 @@ impl Recipe {
         Self {
             mode,
             ..Self::default()
+        }
+    }
+
+    /// Int8 with learned rounding and corrected biases, which cost time in the conversion only.
+    pub fn best() -> Self {
+        Self {
+            defaults: Entry {
+                learned_rounding: Some(true),
+                bias_correction: Some(true),
+                ..Entry::default()
+            },
+            ..Self::new(Mode::Int8)
         }
     }
 
@@ -386,6 +436,22 @@ impl Recipe {
     /// Whether operators compute in integers.
     pub fn has_integer_operators(&self) -> bool {
         self.schemes().any(Scheme::is_integer)
+    }
+
+    /// Whether something is to be improved on samples once it is quantized, or searched on them.
+    pub fn tunes(&self) -> bool {
+        let mut entries = self.ops.iter().chain([&self.defaults]);
+        let wants = |e: &Entry| e.learned_rounding == Some(true) || e.bias_correction == Some(true);
+        self.search_ranges || entries.any(wants)
+    }
+
+    /// Whether operators compute on int8.
+    pub(crate) fn has_int8(&self) -> bool {
+        let edges = [self.input_type(), self.output_type()];
+        self.schemes().any(|scheme| scheme == Scheme::Int8)
+            || edges
+                .iter()
+                .any(|edge| matches!(edge, IoType::I8 | IoType::U8))
     }
 
     /// Whether samples are needed: an operator, an input or an output becomes integer.

@@ -46,7 +46,8 @@ fn recipe(mode: Mode, input_type: Option<IoType>, output_type: Option<IoType>) -
     }
 }
 
-const METHODS: [CalibMethod; 5] = [
+const METHODS: [CalibMethod; 6] = [
+    CalibMethod::Auto,
     CalibMethod::MinMax,
     CalibMethod::MovingAverage,
     CalibMethod::Percentile,
@@ -250,8 +251,10 @@ fn every_method_gives_a_good_model() {
 #[test]
 fn a_method_whose_data_was_not_collected_is_an_error() {
     let (model, samples) = digits();
-    let statistics = calibrate(&model, &samples, &Recipe::default(), 1, &quiet).unwrap();
-    for method in &METHODS[1..] {
+    let mut recipe = Recipe::default();
+    recipe.defaults.calib_method = Some(CalibMethod::MinMax);
+    let statistics = calibrate(&model, &samples, &recipe, 1, &quiet).unwrap();
+    for method in &METHODS[2..] {
         let mut recipe = Recipe::default();
         recipe.defaults.calib_method = Some(*method);
         let result = quantize(&model, &statistics, &recipe);
@@ -391,6 +394,144 @@ fn equalized_model_computes_the_same() {
     let recipe = Recipe::from_toml("equalize = true").unwrap();
     let (_, report) = convert(&model, &samples, &recipe, 1, &quiet).unwrap();
     assert_eq!(report.gains, gains);
+}
+
+/// The mean over outputs and samples, in dB.
+fn sqnr(model: &Model, converted: &Model, samples: &Samples) -> f64 {
+    let found = compare(model, converted, samples, Numerics::Fast, &quiet).unwrap();
+    found.outputs.iter().map(|o| o.sqnr_db).sum::<f64>() / found.outputs.len() as f64
+}
+
+#[test]
+fn the_method_that_is_chosen_is_the_best_of_those_tried() {
+    let (model, samples) = digits();
+    let (converted, report) = convert(&model, &samples, &Recipe::default(), 2, &quiet).unwrap();
+    let total = &report.totals[0];
+    assert_eq!(total.option, "calib-method");
+    assert!(total.after_db >= total.before_db, "{total:?}");
+    let chosen = sqnr(&model, &converted, &samples);
+    for method in ["min-max", "mse", "percentile", "moving-average"] {
+        let text = format!("[defaults]\ncalib-method = '{method}'");
+        let recipe = Recipe::from_toml(&text).unwrap();
+        let (other, report) = convert(&model, &samples, &recipe, 1, &quiet).unwrap();
+        assert_eq!(report.totals, []);
+        if method == total.choice {
+            assert_eq!(converted, other);
+        }
+        // The choice is made on some of the samples.
+        assert!(chosen >= sqnr(&model, &other, &samples) - 0.1, "{method}");
+    }
+}
+
+#[test]
+fn best_recipe_does_not_depend_on_the_number_of_threads_and_reports_its_gains() {
+    let (model, samples) = shifted();
+    let mut recipe = Recipe::best();
+    recipe.search_ranges = true;
+    recipe.mode = Mode::Int8Only;
+    let (one, report) = convert(&model, &samples[..], &recipe, 1, &quiet).unwrap();
+    for threads in [2, 5] {
+        let (other, same) = convert(&model, &samples[..], &recipe, threads, &quiet).unwrap();
+        assert_eq!(other, one, "{threads} threads");
+        assert_eq!(same, report, "{threads} threads");
+    }
+    let options: Vec<&str> = report.totals.iter().map(|t| t.option).collect();
+    let tuned = "learned-rounding, bias-correction";
+    assert_eq!(options, ["calib-method", "search-ranges", tuned]);
+    assert!(report.totals.iter().all(|t| t.after_db >= t.before_db));
+    let rounded = report
+        .gains
+        .iter()
+        .filter(|g| g.option == "learned-rounding");
+    assert!(rounded.count() > 0, "{report:?}");
+    for gain in &report.gains {
+        let (before, after) = gain.db.unwrap();
+        assert!(gain.ratio < 1.0 && after > before, "{gain:?}");
+    }
+    let read = Model::read(one.to_bytes().into()).unwrap();
+    assert_eq!(read, one);
+}
+
+#[test]
+fn int16_activations_are_tuned_too() {
+    let (model, samples) = digits();
+    let mut recipe = Recipe::best();
+    recipe.mode = Mode::Int16x8;
+    let plain = Recipe::new(Mode::Int16x8);
+    let (plain, _) = convert(&model, &samples, &plain, 1, &quiet).unwrap();
+    let (tuned, _) = convert(&model, &samples, &recipe, 1, &quiet).unwrap();
+    assert!(sqnr(&model, &tuned, &samples) >= sqnr(&model, &plain, &samples));
+}
+
+/// `x -> FULLY_CONNECTED -> y`, without a bias and with weights of which rounding moves the mean: all
+/// are nearly half a step above an integer, and inputs are positive and grow together.
+fn shifted() -> (Model, Vec<Vec<Vec<u8>>>) {
+    const N: usize = 16;
+    let mut graph = Subgraph::default();
+    let weight = |index: usize| match index % N {
+        0 => 1.27f32,
+        at => (at as f32 + 0.4) / 100.0,
+    };
+    let bytes: Vec<u8> = (0..4 * N).flat_map(|i| weight(i).to_le_bytes()).collect();
+    let x = graph.add_tensor(Tensor::new("x", DType::F32, [1, N]));
+    let w = graph.add_tensor(Tensor::constant("w", DType::F32, [4, N], bytes));
+    let y = graph.add_tensor(Tensor::new("y", DType::F32, [1, 4]));
+    let op = bantam_model::ops::FullyConnected::default();
+    graph.nodes = vec![Node::new(op, &[x, w], &[y])];
+    (graph.inputs, graph.outputs) = (vec![x], vec![y]);
+    let model = Model {
+        subgraphs: vec![graph],
+        ..Model::default()
+    };
+    let value = |s: usize, i: usize| {
+        let common = 1.5 + (s as f32 * 0.7).sin();
+        common + 0.2 * ((s * N + i) as f32 * 1.3).sin()
+    };
+    let sample = |s| vec![(0..N).flat_map(|i| value(s, i).to_ne_bytes()).collect()];
+    (model, (0..32).map(sample).collect())
+}
+
+#[test]
+fn bias_correction_moves_the_mean_back() {
+    let (model, samples) = shifted();
+    let mean_error = |converted: &Model| -> f64 {
+        let mut sum = [0.0; 4];
+        let plan = |m: &Model| Arc::new(Plan::new(m, &Options::default()).unwrap());
+        let mut runners = [&model, converted].map(|m| Runner::new(plan(m)).unwrap());
+        for sample in &samples {
+            let results = runners.each_mut().map(|runner| {
+                runner.set_input(0, &sample[0]).unwrap();
+                runner.run().unwrap();
+                floats(runner.output(0))
+            });
+            for (unit, sum) in sum.iter_mut().enumerate() {
+                *sum += f64::from(results[1][unit] - results[0][unit]);
+            }
+        }
+        sum.iter().map(|s| (s / samples.len() as f64).abs()).sum()
+    };
+    let of = |option: &str| {
+        let text = format!("[defaults]\ncalib-method = 'min-max'\n{option}");
+        let recipe = Recipe::from_toml(&text).unwrap();
+        convert(&model, &samples[..], &recipe, 1, &quiet).unwrap()
+    };
+    let (plain, _) = of("");
+    let (corrected, report) = of("bias-correction = true");
+    let (before, after) = (mean_error(&plain), mean_error(&corrected));
+    assert!(after < 0.1 * before, "{after} {before}");
+    assert_eq!(report.gains[0].option, "bias-correction");
+    let (rounded, report) = of("learned-rounding = true");
+    assert!(mean_error(&rounded) < before);
+    assert!(report.gains[0].ratio < 0.5, "{report:?}");
+    let only = "[defaults]\nbias-correction = true\n[[ops]]\nindex = 0\nbias-correction = false";
+    let recipe = Recipe::from_toml(only).unwrap();
+    let (_, report) = convert(&model, &samples[..], &recipe, 1, &quiet).unwrap();
+    assert_eq!(report.gains, []);
+}
+
+fn floats(bytes: &[u8]) -> Vec<f32> {
+    let floats = bytes.as_chunks().0.iter();
+    floats.map(|&b| f32::from_ne_bytes(b)).collect()
 }
 
 /// A float case with subgraphs and 16 samples: its own inputs, with floats scaled anew and booleans
@@ -662,7 +803,8 @@ fn statistics_of_subgraphs_are_kept_and_merged() {
         }
         assert_eq!(merged, one, "{method:?}");
         assert_eq!(merged.to_json(&model), one.to_json(&model), "{method:?}");
-        let (converted, report) = quantize(&model, &merged, &recipe).unwrap();
+        let settled = bantam_converter::settle(&model, &merged, &recipe, &samples[..], 1, &quiet);
+        let (converted, report) = quantize(&model, &merged, &settled.unwrap().0).unwrap();
         assert_eq!(report.kept_float, [], "{method:?}");
         let (direct, _) = convert(&model, &samples[..], &recipe, 1, &quiet).unwrap();
         assert_eq!(converted, direct, "{method:?}");

@@ -44,7 +44,7 @@ pub(super) fn as_int8(graph: &Subgraph) -> Subgraph {
                 _ if tensor.dtype != DType::F32 => {}
                 Results::Plain => {}
                 Results::Fixed(parameters) => set(tensor, DType::I8, parameters.into()),
-                Results::Calibrated | Results::SameAsInputs => {
+                Results::Calibrated | Results::SameAsInputs | Results::SymmetricAsInputs => {
                     become_integer(tensor, Role::Activation)
                 }
             }

@@ -10,7 +10,7 @@ use bantam_model::{DType, Node, Quantization, Subgraph, Tensor, TensorId};
 use super::boundary::Ends;
 use super::encoding::{Encoding, Width};
 use super::weights::{Int8Kernel, Weights};
-use super::{Gain, Params, Part, Verdict, constants, is_float_constant};
+use super::{Gain, Link, Params, Part, Verdict, constants, is_float_constant};
 use crate::recipe::{Granularity, IoType, Recipe, Scheme, Settings, WeightClipping};
 
 pub(super) struct Rewriter<'a> {
@@ -54,6 +54,7 @@ struct Edge {
 pub(super) struct Notes {
     pub warnings: Vec<String>,
     pub gains: Vec<Gain>,
+    pub links: Vec<Link>,
 }
 
 impl<'a> Rewriter<'a> {
@@ -266,6 +267,11 @@ impl<'a> Rewriter<'a> {
             }
         }
         new.intermediates = self.intermediates(node);
+        self.notes.links.push(Link {
+            subgraph: self.part.number,
+            float: self.index,
+            integer: self.out.nodes.len(),
+        });
         self.out.nodes.push(new);
     }
 
@@ -405,10 +411,11 @@ impl<'a> Rewriter<'a> {
     ) -> Vec<f32> {
         let tensor = &self.float[id];
         let full = constants::weight_scales(tensor, axis);
-        if settings.weight_clipping == WeightClipping::None {
-            return full;
-        }
-        let clipped = constants::clipped_scales(tensor, axis);
+        let clipped = match settings.weight_clipping {
+            WeightClipping::None => return full,
+            WeightClipping::Mse => constants::clipped_scales(tensor, axis),
+            WeightClipping::Octav => constants::octav_scales(tensor, axis),
+        };
         let error = |scales| constants::squared_error(tensor, axis, scales);
         let (before, after) = (error(&full), error(&clipped));
         if after < before {
@@ -418,6 +425,7 @@ impl<'a> Rewriter<'a> {
                 name: tensor.name.clone(),
                 option: "weight-clipping",
                 ratio: after / before,
+                db: None,
             });
         }
         clipped
