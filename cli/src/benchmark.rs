@@ -181,7 +181,7 @@ fn report(args: &Args, model: &Model, session: &Session, times: &Times) -> Value
         "model": args.model.display().to_string(),
         "numerics": args.session.numerics_name(),
         "peak_rss_bytes": peak_rss(),
-        "placement": placement::json(session),
+        "placement": session.report_json(),
         "prepare_us": us(times.prepare),
         "runs": args.runs,
         "threads": args.session.threads,

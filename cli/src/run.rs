@@ -58,7 +58,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
             json!({
                 "model": args.model.display().to_string(),
                 "output": args.output.display().to_string(),
-                "placement": placement::json(&session),
+                "placement": session.report_json(),
             }),
         ),
     }

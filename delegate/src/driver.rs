@@ -14,6 +14,11 @@ pub mod bantam;
 pub mod child;
 mod gpu;
 mod open;
+#[allow(
+    unsafe_code,
+    reason = "calls functions of a vendor's library, which call back"
+)]
+pub mod tflite;
 
 pub use open::{VIRTUAL_DRIVER, open, virtual_library};
 

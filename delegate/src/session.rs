@@ -5,6 +5,7 @@
 //! after that the partition is computed by the CPU path: nothing is lost, and everything that
 //! happened is in the [`Report`].
 
+mod json;
 mod offload;
 mod place;
 mod report;
@@ -340,6 +341,12 @@ impl Session {
         let counters = self.offloads.iter().map(|offload| offload.counters());
         let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
         log.report(counters.collect())
+    }
+
+    /// The failures in runs until now, but for the first `known`.
+    pub fn events_after(&self, known: usize) -> Vec<Event> {
+        let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        log.after(known)
     }
 
     /// Copies `bytes`, in the model's own element type and this machine's byte order, into input

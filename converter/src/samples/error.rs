@@ -283,6 +283,9 @@ pub enum SampleError {
         /// Bytes given.
         actual: u64,
     },
+    /// Whoever gives the samples wants no more of them to be asked for.
+    #[error("the source of the samples stopped")]
+    Cancelled,
 }
 
 impl SampleError {

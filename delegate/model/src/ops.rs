@@ -306,7 +306,7 @@ macro_rules! operators {
 
         impl Op {
             /// The operator with the format's number `code`, version and options.
-            pub(crate) fn read(
+            pub fn from_options(
                 code: tfl::BuiltinOperator,
                 version: i32,
                 options: tfl::BuiltinOptionsT,
@@ -327,8 +327,8 @@ macro_rules! operators {
                 }
             }
 
-            /// Its options for the file.
-            pub(crate) fn options(&self) -> (tfl::BuiltinOptionsT, tfl::BuiltinOptions2T) {
+            /// Its options as the file has them, in the first and the second union.
+            pub fn options(&self) -> (tfl::BuiltinOptionsT, tfl::BuiltinOptions2T) {
                 match self {
                     $(Self::$name(op) => op.to_file(),)*
                     Self::Opaque(op) => (op.options.clone(), op.options_2.clone()),
@@ -423,7 +423,7 @@ impl Op {
         };
         let (mut options, options_2) = self.options();
         edit(&mut options);
-        if let Ok(edited) = Self::read(self.code(), version, options, options_2) {
+        if let Ok(edited) = Self::from_options(self.code(), version, options, options_2) {
             *self = edited;
         }
     }

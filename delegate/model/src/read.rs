@@ -368,7 +368,7 @@ impl<'a> Reader<'a> {
             ));
         }
         let unpacked = operator.unpack();
-        Op::read(
+        Op::from_options(
             code.builtin,
             code.version,
             unpacked.builtin_options,

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::bantam::BantamDriver;
 use super::gpu::Gpu;
+use super::tflite::TfliteDriver;
 use super::{Driver, DriverError};
 use crate::{DriverOptions, DriverSpec};
 
@@ -75,6 +76,12 @@ pub fn open(spec: &DriverSpec) -> Result<Box<dyn Driver>, DriverError> {
                 cause: "gpu without a library has no options".to_owned(),
             }),
         },
+        DriverSpec::Tflite(library) => {
+            // SAFETY: whoever names a library as a driver vouches that it is one.
+            #[allow(unsafe_code, reason = "loads a vendor's library")]
+            let driver = unsafe { TfliteDriver::load(&library.path, &library.options.0) }?;
+            Ok(Box::new(driver))
+        }
         DriverSpec::Cpu => Err(DriverError::Unavailable {
             spec: spec.to_string(),
             cause: "it is the CPU path, which needs no driver".to_owned(),

@@ -253,6 +253,10 @@ impl Log {
         }
     }
 
+    pub fn after(&self, known: usize) -> Vec<Event> {
+        self.events.get(known..).unwrap_or(&[]).to_vec()
+    }
+
     pub fn report(&self, counters: Vec<Counters>) -> Report {
         Report {
             counters,

@@ -305,7 +305,7 @@ fn model(name: &str, seed: &Seed) -> Option<Model> {
     let x = int8(&shape);
     let image = || <[usize; 4]>::try_from(shape.clone()).ok();
     let ([kh, kw], [sh, sw], [dh, dw]) = (seed.kernel, seed.stride, seed.dilation);
-    let plain = || Op::read(code, 1, BuiltinOptionsT::NONE, BuiltinOptions2T::NONE).ok();
+    let plain = || Op::from_options(code, 1, BuiltinOptionsT::NONE, BuiltinOptions2T::NONE).ok();
     let axis = i32::try_from(seed.axis).ok()?;
     let pool = || Pool2d {
         padding: seed.padding,

@@ -298,7 +298,7 @@ macro_rules! attributes {
 /// The names of the attributes of the operator with the number `code`.
 pub(super) fn attribute_names(code: tfl::BuiltinOperator) -> &'static [&'static str] {
     let none = tfl::BuiltinOptions2T::NONE;
-    match Op::read(code, 1, BuiltinOptionsT::NONE, none) {
+    match Op::from_options(code, 1, BuiltinOptionsT::NONE, none) {
         Ok(op) => names(&op.options().0),
         Err(_) => &[],
     }

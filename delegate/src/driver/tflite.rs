@@ -1,0 +1,280 @@
+//! Delegates made for TensorFlow Lite, as shared libraries: `tflite:/path/lib.so?key=value`.
+//!
+//! The delegate is shown a context that is not TFLite's but ours (`host`), laid out as the library expects it
+//! ([`abi`]). A delegate that looks behind the context, into TFLite's own objects, cannot be hosted by anybody but TFLite.
+
+pub mod abi;
+mod array;
+pub mod builtin_data;
+mod graph;
+mod host;
+
+use std::cell::RefCell;
+use std::ffi::{CStr, CString, c_char};
+use std::mem::ManuallyDrop;
+use std::path::Path;
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use bantam_model::Model;
+use bantam_model::target::{PartitionPolicy, Refusal, Verdict};
+use libloading::Library;
+
+use super::{Device, Driver, DriverError, DriverInfo, Executable};
+use abi::{Delegate, PluginCreate, PluginDestroy, Stride};
+use host::Host;
+
+/// A delegate's library, and what its delegates are made with.
+pub struct TfliteDriver {
+    plugin: Arc<Plugin>,
+    options: Vec<(String, String)>,
+    stride: Stride,
+}
+
+/// The entry points of a library.
+struct Plugin {
+    path: String,
+    create: PluginCreate,
+    destroy: PluginDestroy,
+    /// Never unloaded: it may have threads of its own.
+    _library: ManuallyDrop<Library>,
+}
+
+/// A delegate, destroyed when dropped.
+struct Instance {
+    raw: NonNull<Delegate>,
+    plugin: Arc<Plugin>,
+}
+
+// SAFETY: it is used by one thread at a time, and a delegate has no business with which one.
+unsafe impl Send for Instance {}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        // SAFETY: the plugin created it, and it is destroyed once.
+        unsafe { (self.plugin.destroy)(self.raw.as_ptr()) }
+    }
+}
+
+/// A partition that a delegate runs. The host goes first: its kernels belong to the delegate.
+struct Compiled {
+    host: Host,
+    _instance: Instance,
+}
+
+/// Options that are for us and not for the library.
+const STRIDE: &str = "tensor-stride";
+
+thread_local! {
+    /// What a library reports while it creates a delegate; its callback has no other way back.
+    static REPORTED: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+}
+
+unsafe extern "C" fn keep_report(message: *const c_char) {
+    if !message.is_null() {
+        // SAFETY: a message is a string that lives during the call.
+        let text = unsafe { CStr::from_ptr(message) }.to_string_lossy();
+        // A callback from the destructor of another thread's variable has nowhere to report to.
+        let _ = REPORTED.try_with(|list| list.borrow_mut().push(text.trim_end().to_owned()));
+    }
+}
+
+impl TfliteDriver {
+    /// Loads the library at `path`. The option `tensor-stride` (104 or 112; by itself the one of the library's version
+    /// where that is known, otherwise 112) is for us, the others go to the library.
+    ///
+    /// # Safety
+    ///
+    /// The library is a plug-in for TFLite: its initializers may run, and its entry points have their types.
+    ///
+    /// # Errors
+    ///
+    /// The library cannot be loaded, or has no entry points.
+    pub unsafe fn load(path: &Path, options: &[(String, String)]) -> Result<Self, DriverError> {
+        let text = path.display().to_string();
+        // SAFETY: the caller vouches for the library.
+        let library = unsafe { Library::new(path) }.map_err(|error| DriverError::Load {
+            path: text.clone(),
+            cause: error.to_string(),
+        })?;
+        let missing = |symbol: &str| DriverError::Symbol {
+            path: text.clone(),
+            symbol: symbol.to_owned(),
+        };
+        // SAFETY: the caller vouches for the types.
+        let (create, destroy) = unsafe {
+            (
+                *library
+                    .get::<PluginCreate>(c"tflite_plugin_create_delegate")
+                    .map_err(|_| missing("tflite_plugin_create_delegate"))?,
+                *library
+                    .get::<PluginDestroy>(c"tflite_plugin_destroy_delegate")
+                    .map_err(|_| missing("tflite_plugin_destroy_delegate"))?,
+            )
+        };
+        let (ours, options): (Vec<_>, Vec<_>) =
+            options.iter().cloned().partition(|(key, _)| key == STRIDE);
+        let stride = match ours.last().map(|(_, value)| value.as_str()) {
+            None => known_stride(&library),
+            Some("104") => Stride::Bytes104,
+            Some("112") => Stride::Bytes112,
+            Some(other) => {
+                return Err(DriverError::Option {
+                    option: format!("{STRIDE}={other}"),
+                    cause: "it is neither 104 nor 112".to_owned(),
+                });
+            }
+        };
+        Ok(Self {
+            plugin: Arc::new(Plugin {
+                path: text,
+                create,
+                destroy,
+                _library: ManuallyDrop::new(library),
+            }),
+            options,
+            stride,
+        })
+    }
+
+    fn create(&self) -> Result<Instance, DriverError> {
+        let c_string = |text: &str| {
+            CString::new(text).map_err(|_| DriverError::Option {
+                option: text.replace('\0', "\\0"),
+                cause: "it has a zero byte".to_owned(),
+            })
+        };
+        let mut texts = Vec::new();
+        for (key, value) in &self.options {
+            texts.push((c_string(key)?, c_string(value)?));
+        }
+        let (mut keys, mut values): (Vec<*mut c_char>, Vec<*mut c_char>) = texts
+            .iter()
+            .map(|(key, value)| (key.as_ptr().cast_mut(), value.as_ptr().cast_mut()))
+            .unzip();
+        REPORTED.with(|list| list.borrow_mut().clear());
+        // SAFETY: as many keys and values as their number says, alive during the call.
+        let raw = unsafe {
+            (self.plugin.create)(
+                keys.as_mut_ptr(),
+                values.as_mut_ptr(),
+                keys.len(),
+                Some(keep_report),
+            )
+        };
+        let reported = REPORTED.with(|list| list.take());
+        let Some(raw) = NonNull::new(raw) else {
+            let cause = match reported.is_empty() {
+                true => "the library made no delegate and gave no reason".to_owned(),
+                false => reported.join("; "),
+            };
+            return Err(DriverError::Load {
+                path: self.plugin.path.clone(),
+                cause,
+            });
+        };
+        Ok(Instance {
+            raw,
+            plugin: Arc::clone(&self.plugin),
+        })
+    }
+
+    /// A delegate that has looked at a subgraph.
+    fn offer(&self, model: &Model, subgraph: usize) -> Result<Compiled, DriverError> {
+        let instance = self.create()?;
+        let mut host = Host::new(model, subgraph, self.stride)?;
+        // SAFETY: the delegate is dropped after the host.
+        unsafe { host.offer(instance.raw) }?;
+        Ok(Compiled {
+            host,
+            _instance: instance,
+        })
+    }
+}
+
+/// The stride that the library was compiled with: 104 for the Edge TPU's of 2020, by the number that it gives.
+fn known_stride(library: &Library) -> Stride {
+    const OF_2020: &str = "CL_NUMBER=317268237";
+    // SAFETY: the Edge TPU's interface has no other function of this name.
+    let version =
+        unsafe { library.get::<unsafe extern "C" fn() -> *const c_char>(c"edgetpu_version") };
+    let Ok(version) = version else {
+        return Stride::Bytes112;
+    };
+    // SAFETY: as above; it returns NULL or a string that lives for ever.
+    let text = unsafe {
+        let text = version();
+        (!text.is_null()).then(|| CStr::from_ptr(text).to_string_lossy().into_owned())
+    };
+    match text {
+        Some(text) if text.contains(OF_2020) => Stride::Bytes104,
+        _ => Stride::Bytes112,
+    }
+}
+
+impl Driver for TfliteDriver {
+    fn info(&self) -> DriverInfo {
+        let name = Path::new(&self.plugin.path).file_name();
+        DriverInfo {
+            name: name.map_or_else(
+                || self.plugin.path.clone(),
+                |n| n.to_string_lossy().into_owned(),
+            ),
+            version: "of a TFLite delegate".to_owned(),
+            target: None,
+        }
+    }
+
+    /// The interface knows none; that a delegate can be made is what there is to say.
+    fn devices(&self) -> Result<Vec<Device>, DriverError> {
+        self.create()?;
+        Ok(vec![Device {
+            id: "0".to_owned(),
+            description: "what the delegate chooses".to_owned(),
+        }])
+    }
+
+    fn supports(&self, model: &Model, subgraph: usize) -> Result<Vec<Verdict>, DriverError> {
+        let offered = self.offer(model, subgraph)?;
+        let verdict = |claimed: bool| match claimed {
+            true => Verdict::Supported,
+            false => Verdict::Unsupported(Box::new(Refusal {
+                rule: "not-claimed".to_owned(),
+                reason: "the delegate did not claim it".to_owned(),
+                measured: None,
+                limit: None,
+                evidence: Some(self.plugin.path.clone()),
+                is_inferred: false,
+            })),
+        };
+        Ok(offered.host.claims().into_iter().map(verdict).collect())
+    }
+
+    fn policy(&self) -> PartitionPolicy {
+        PartitionPolicy::default()
+    }
+
+    fn compile(
+        &self,
+        partition: &Model,
+        _: Option<&str>,
+    ) -> Result<Box<dyn Executable>, DriverError> {
+        let mut offered = self.offer(partition, 0)?;
+        let claims = offered.host.claims();
+        let left = claims.iter().filter(|claimed| !**claimed).count();
+        if left > 0 {
+            return Err(DriverError::Refused(format!(
+                "of {} operators the delegate left {left}",
+                claims.len()
+            )));
+        }
+        offered.host.prepare()?;
+        Ok(Box::new(offered))
+    }
+}
+
+impl Executable for Compiled {
+    fn run(&mut self, inputs: &[&[u8]], outputs: &mut [&mut [u8]]) -> Result<(), DriverError> {
+        self.host.run(inputs, outputs)
+    }
+}
