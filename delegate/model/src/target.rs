@@ -361,6 +361,14 @@ impl Target {
         self.entry(op)?.max_version
     }
 
+    /// The operators that its pack lists; none for a pack of kernels.
+    fn entries(&self) -> Vec<Entry> {
+        match &self.table {
+            Table::Entries(entries) => entries.clone(),
+            Table::Kernels => Vec::new(),
+        }
+    }
+
     fn entry(&self, op: &Op) -> Option<&Entry> {
         let Table::Entries(entries) = &self.table else {
             return None;
