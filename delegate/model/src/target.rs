@@ -120,6 +120,8 @@ impl Default for PartitionPolicy {
 const BUILTIN: &[(&str, &str)] = &[
     ("cpu", include_str!("../targets/cpu.toml")),
     ("edgetpu", include_str!("../targets/edgetpu.toml")),
+    ("ethos-u55", include_str!("../targets/ethos-u55.toml")),
+    ("ethos-u65", include_str!("../targets/ethos-u65.toml")),
 ];
 
 /// Ids of rules that belong to the program and not to a pack.
