@@ -2,6 +2,7 @@
 
 mod json;
 mod markdown;
+mod page;
 mod sarif;
 mod text;
 
@@ -10,12 +11,13 @@ use std::str::FromStr;
 
 use bantam_delegate::check::{Check, CheckedOp};
 use bantam_model::target::{MAPPED, Target, UNKNOWN, Verdict};
-use bantam_model::{Model, Subgraph, read};
+use bantam_model::{Model, Subgraph, read, write};
 use clap::ValueEnum;
 
 use crate::data;
 use crate::error::{self, Failure};
 use crate::output;
+use crate::package;
 
 /// Say what an accelerator takes of a model, and why not the rest
 #[derive(Debug, clap::Args)]
@@ -34,6 +36,12 @@ pub struct Args {
     /// Exit with 1 if an operator stays on the CPU, or if there are more than N partitions
     #[arg(long, value_name = "unmapped|partitions:N")]
     fail_on: Vec<Gate>,
+    /// Write the answer as a page with the graph, coloured by where each operator runs
+    #[arg(long, value_name = "FILE.html")]
+    report: Option<PathBuf>,
+    /// Write where each operator runs as node data for Model Explorer
+    #[arg(long, value_name = "FILE.json")]
+    model_explorer: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, Default, ValueEnum)]
@@ -109,6 +117,15 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         Format::Sarif => output::print(&format!("{:#}\n", checked.sarif()))?,
         Format::Markdown => output::print(&checked.markdown())?,
     }
+    let save = |path: &Option<PathBuf>, text: &dyn Fn() -> String| match path {
+        Some(path) => write::save(path, text().as_bytes())
+            .map_err(|error| error::cannot_write(path, &error.to_string())),
+        None => Ok(()),
+    };
+    save(&args.report, &|| checked.html())?;
+    save(&args.model_explorer, &|| {
+        format!("{:#}\n", checked.overlay())
+    })?;
     output::warn(&checked.summary());
     args.fail_on.iter().try_for_each(|&gate| checked.gate(gate))
 }
@@ -186,8 +203,10 @@ impl Checked<'_> {
 
     /// What the memory comes to, in sentences.
     fn memory_lines(&self) -> Vec<String> {
+        let packages = package::packages(self.graph);
+        let mut lines: Vec<String> = packages.iter().map(|(i, p)| package::line(*i, p)).collect();
         let Some(memory) = &self.check.memory else {
-            return Vec::new();
+            return lines;
         };
         let range = |[low, high]: [u64; 2]| {
             let (low_text, high_text) = (output::bytes(low), output::bytes(high));
@@ -207,11 +226,11 @@ impl Checked<'_> {
                 range(memory.streamed)
             ),
         };
-        let mut lines = vec![format!(
+        lines.push(format!(
             "parameters: {} in the file, estimated {} on the chip, whose cache holds {cache}: {fits}",
             output::bytes(memory.parameters),
             range(memory.on_chip),
-        )];
+        ));
         if let Some(at) = memory.largest_at {
             let tile = memory.tile.map_or(String::new(), |tile| {
                 format!(

@@ -11,6 +11,7 @@ use crate::args::Format;
 use crate::data;
 use crate::error::Failure;
 use crate::output::{self, dims};
+use crate::package;
 
 /// List a model's operators, tensors, quantization, signatures and metadata
 #[derive(Debug, clap::Args)]
@@ -68,6 +69,7 @@ fn report(args: &Args, model: &Model, size: u64) -> Value {
                 "name": subgraph.name,
                 "operators": operators,
                 "outputs": indices(&subgraph.outputs),
+                "packages": package::packages(subgraph).iter().map(|(i, p)| package::json(*i, p)).collect::<Vec<_>>(),
                 "tensors": subgraph.tensors.iter().enumerate().map(tensor).collect::<Vec<_>>(),
             })
         })
@@ -164,6 +166,9 @@ fn text(args: &Args, model: &Model, size: u64) -> String {
             output::bytes(constant_bytes(subgraph)),
         );
         text.push_str(&ends(subgraph));
+        for (index, package) in package::packages(subgraph) {
+            let _ = writeln!(text, "{}", package::line(index, &package));
+        }
         text.push('\n');
         text.push_str(&operators(subgraph));
         text.push('\n');

@@ -13,8 +13,10 @@ mod explain;
 mod gate;
 mod inspect;
 mod output;
+mod package;
 mod report;
 mod run;
+mod targets;
 
 use std::panic;
 use std::process::ExitCode;
@@ -39,6 +41,7 @@ enum Verb {
     Benchmark(benchmark::Args),
     Inspect(inspect::Args),
     Check(check::Args),
+    Targets(targets::Args),
     Evaluate(evaluate::Args),
     Compare(compare::Args),
     Demo(demo::Args),
@@ -68,6 +71,7 @@ fn real_main() -> Result<(), Failure> {
         Verb::Benchmark(args) => benchmark::run(&args),
         Verb::Inspect(args) => inspect::run(&args),
         Verb::Check(args) => check::run(&args),
+        Verb::Targets(args) => targets::run(&args),
         Verb::Evaluate(args) => evaluate::run(&args),
         Verb::Compare(args) => compare::run(&args),
         Verb::Convert(args) => convert::run(&args),

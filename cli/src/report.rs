@@ -43,7 +43,7 @@ pub struct Page<'a> {
 }
 
 /// Text in which no character is markup.
-struct Text<T>(T);
+pub struct Text<T>(pub T);
 
 impl<T: Display> Display for Text<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -241,7 +241,8 @@ impl Page<'_> {
     }
 }
 
-fn card(w: &mut String, title: &str, value: &str, note: &str) -> std::fmt::Result {
+/// A figure with a title and a note.
+pub fn card(w: &mut String, title: &str, value: &str, note: &str) -> std::fmt::Result {
     write!(
         w,
         "<div><h3>{}</h3><strong>{}</strong><p>{}</p></div>",
@@ -263,7 +264,8 @@ fn bar(db: f64) -> String {
 }
 
 /// The lines and operators of `subgraph`; `class` names what a row's operator is.
-fn drawing(
+/// The lines of `subgraph`'s tensors and a dot a row, whose class is that of its operator.
+pub fn drawing(
     w: &mut String,
     subgraph: &Subgraph,
     class: &dyn Fn(usize) -> &'static str,
@@ -424,7 +426,7 @@ fn figure(value: f64) -> String {
 
 /// The part of a tensor's name that tells it apart: converters join the names of fused operators with `;` and
 /// put the model's name in front.
-fn short(name: &str) -> &str {
+pub fn short(name: &str) -> &str {
     const LONGEST: usize = 44;
     let first = name.split(';').next().unwrap_or(name);
     if first.chars().count() <= LONGEST {
@@ -438,7 +440,8 @@ fn short(name: &str) -> &str {
     }
 }
 
-fn file_name(path: &str) -> &str {
+/// The last part of a path.
+pub fn file_name(path: &str) -> &str {
     path.rsplit(['/', '\\']).next().unwrap_or(path)
 }
 

@@ -5,6 +5,7 @@ use bantam_model::{NodeId, TensorId};
 use serde_json::{Value, json};
 
 use super::{Checked, verdict_name};
+use crate::package;
 
 impl Checked<'_> {
     pub(super) fn json(&self) -> Value {
@@ -56,6 +57,7 @@ impl Checked<'_> {
             "memory": self.memory_json(),
             "model": self.path,
             "ops": ops,
+            "packages": package::packages(self.graph).iter().map(|(i, p)| package::json(*i, p)).collect::<Vec<_>>(),
             "partitions": partitions,
             "subgraph": self.subgraph,
             "summary": {

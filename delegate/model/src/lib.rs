@@ -18,6 +18,7 @@
 extern crate alloc;
 
 pub mod cpu;
+pub mod edgetpu_package;
 pub mod graph;
 pub mod ops;
 pub mod quant;

@@ -12,7 +12,7 @@ mod detection_postprocess;
 mod extreme;
 mod fixed_point;
 mod fixed_point_16;
-mod flexbuffer;
+pub(crate) mod flexbuffer;
 mod hybrid;
 mod lstm_basic;
 mod lstm_cell;

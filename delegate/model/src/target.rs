@@ -8,13 +8,18 @@
 
 mod condition;
 mod parse;
+mod probe;
 mod quantity;
+mod table;
 mod view;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 use std::sync::OnceLock;
+
+pub use probe::{Probe, Probes};
+pub use table::vocabulary;
 
 use condition::{Condition, Failing, Outcome};
 use view::View;

@@ -1,11 +1,11 @@
-//! Numbers of a map in the FlexBuffers format, which custom operators use for their options.
+//! Numbers and bytes of a map in the FlexBuffers format, which custom operators use for their options.
 //!
 //! Values are at the end, and point backwards: the last byte is the root's width, the one before its type; a map is its
 //! values, each as wide as its type says, after the place of its keys, their width and their number, and before the types.
 
 /// A map with text for keys.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Map<'a> {
+pub(crate) struct Map<'a> {
     bytes: &'a [u8],
     values: usize,
     width: usize,
@@ -21,6 +21,8 @@ const INDIRECT_INT: u8 = 6;
 const INDIRECT_UINT: u8 = 7;
 const INDIRECT_FLOAT: u8 = 8;
 const MAP: u8 = 9;
+const STRING: u8 = 5;
+const BLOB: u8 = 25;
 const BOOL: u8 = 26;
 
 fn unsigned(bytes: &[u8], at: usize, width: usize) -> Option<u64> {
@@ -71,8 +73,8 @@ impl<'a> Map<'a> {
         })
     }
 
-    /// The number or bool that has the key `name`, if there is one.
-    pub fn number(&self, name: &str) -> Option<f64> {
+    /// The place, kind and width of the value that has the key `name`.
+    fn find(&self, name: &str) -> Option<(usize, u8, usize)> {
         let place =
             |start: usize, index: usize, width: usize| start.checked_add(index.checked_mul(width)?);
         let has_name = |index: usize| {
@@ -89,19 +91,32 @@ impl<'a> Map<'a> {
             .bytes
             .get(place(self.values, self.len, self.width)?.checked_add(index)?)?;
         let at = place(self.values, index, self.width)?;
-        let (kind, width) = (kind >> 2, 1 << (kind & 3));
+        Some((at, kind >> 2, 1 << (kind & 3)))
+    }
+
+    /// The number or bool that has the key `name`, if there is one.
+    pub fn number(&self, name: &str) -> Option<f64> {
+        let (at, kind, width) = self.find(name)?;
         match kind {
             INDIRECT_INT | INDIRECT_UINT | INDIRECT_FLOAT => {
                 let direct = kind - INDIRECT_INT + INT;
-                number(
-                    self.bytes,
-                    target(self.bytes, at, self.width)?,
-                    width,
-                    direct,
-                )
+                let at = target(self.bytes, at, self.width)?;
+                number(self.bytes, at, width, direct)
             }
             _ => number(self.bytes, at, self.width, kind),
         }
+    }
+
+    /// The text or bytes that have the key `name`, if there are any.
+    pub fn bytes(&self, name: &str) -> Option<&'a [u8]> {
+        let (at, kind, width) = self.find(name)?;
+        if kind != STRING && kind != BLOB {
+            return None;
+        }
+        let start = target(self.bytes, at, self.width)?;
+        let len = unsigned(self.bytes, start.checked_sub(width)?, width)?;
+        let end = start.checked_add(usize::try_from(len).ok()?)?;
+        self.bytes.get(start..end)
     }
 }
 

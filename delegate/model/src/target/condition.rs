@@ -192,6 +192,28 @@ impl Bounds {
         Some(Measure::Text(format!("below {min}")))
     }
 
+    /// Whether a value is outside.
+    pub fn excludes(&self, value: &Value) -> bool {
+        self.outside(value).is_some()
+    }
+
+    /// The numbers where values begin to be outside.
+    pub fn numbers(&self) -> Vec<f64> {
+        let listed = self
+            .one_of
+            .iter()
+            .flatten()
+            .filter_map(|value| match value {
+                Value::Number(number) => Some(*number),
+                _ => None,
+            });
+        [self.min, self.max, self.multiple_of]
+            .into_iter()
+            .flatten()
+            .chain(listed)
+            .collect()
+    }
+
     fn outside(&self, value: &Value) -> Option<Outside> {
         let number = match *value {
             Value::Number(number) => Some(number),
@@ -328,15 +350,6 @@ impl Condition {
                 }
             }
             Measured::Unknown(_) => Failing::default(),
-        }
-    }
-
-    /// Every check in it.
-    pub fn checks(&self) -> Vec<&Check> {
-        match self {
-            Self::Check(check) => vec![check],
-            Self::Any(parts) | Self::All(parts) => parts.iter().flat_map(Self::checks).collect(),
-            Self::Not(inner) => inner.checks(),
         }
     }
 }
