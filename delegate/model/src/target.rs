@@ -125,6 +125,8 @@ impl Default for PartitionPolicy {
 const BUILTIN: &[(&str, &str)] = &[
     ("cpu", include_str!("../targets/cpu.toml")),
     ("edgetpu", include_str!("../targets/edgetpu.toml")),
+    ("ethos-u55", include_str!("../targets/ethos-u55.toml")),
+    ("ethos-u65", include_str!("../targets/ethos-u65.toml")),
 ];
 
 /// Ids of rules that belong to the program and not to a pack.
@@ -364,6 +366,14 @@ impl Target {
     /// operator, or no bound is known.
     pub fn max_version(&self, op: &Op) -> Option<i32> {
         self.entry(op)?.max_version
+    }
+
+    /// The operators that its pack lists; none for a pack of kernels.
+    fn entries(&self) -> Vec<Entry> {
+        match &self.table {
+            Table::Entries(entries) => entries.clone(),
+            Table::Kernels => Vec::new(),
+        }
     }
 
     fn entry(&self, op: &Op) -> Option<&Entry> {

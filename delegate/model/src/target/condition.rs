@@ -126,6 +126,10 @@ operands! {
     Constants = "constants";
     /// Operands that keep their value between runs.
     Variables = "variables";
+    /// Operands that become results, constants among them, and results: no weights, biases or parameters.
+    FeatureMaps = "feature-maps";
+    /// Operands that say how: axes, sizes, paddings.
+    Parameters = "parameters";
     /// The operands that hold weights: filters, matrices, PReLU's slopes.
     Weights = "weights";
     /// The operands that hold biases.
@@ -150,6 +154,16 @@ impl Operands {
             Self::Outputs => outputs().collect(),
             Self::Constants => inputs().filter(|t| t.is_constant()).collect(),
             Self::Variables => inputs().filter(|t| t.is_variable).collect(),
+            Self::FeatureMaps => {
+                let maps = (0..view.node.inputs.len()).filter(|&p| view.is_feature_map(p));
+                maps.filter_map(|p| view.input(p))
+                    .chain(outputs())
+                    .collect()
+            }
+            Self::Parameters => {
+                let parameters = (0..view.node.inputs.len()).filter(|&p| view.is_parameter(p));
+                parameters.filter_map(|p| view.input(p)).collect()
+            }
             Self::Weights => at(view.weights()),
             Self::Bias => at(view.bias()),
             Self::All => inputs().chain(outputs()).collect(),

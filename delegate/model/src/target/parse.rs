@@ -24,10 +24,10 @@ struct RawPack {
     name: Name,
     title: String,
     about: String,
+    extends: Option<Name>,
     #[serde(default)]
     sources: Vec<Source>,
-    #[serde(default)]
-    partition: RawPartition,
+    partition: Option<RawPartition>,
     #[serde(default)]
     memory: Option<Spanned<RawMemory>>,
     #[serde(default)]
@@ -109,7 +109,9 @@ struct RawCondition {
     not: Option<Box<Spanned<RawCondition>>>,
     measure: Option<Name>,
     of: Option<Name>,
+    types: Option<Vec<Spanned<RawValue>>>,
     axis: Option<i64>,
+    axes: Option<Vec<i64>>,
     attribute: Option<Name>,
     at: Option<Vec<usize>>,
     #[serde(default)]
@@ -204,19 +206,20 @@ impl Reader<'_> {
                 "use small letters, digits and hyphens".to_owned(),
             ));
         }
-        let min_ops = match &raw.partition.min_ops {
-            Some(number) => self.positive(number, "min-ops")?,
-            None => 1,
-        };
-        let policy = PartitionPolicy {
-            which: match raw.partition.which {
-                RawWhich::First => Which::First,
-                RawWhich::All => Which::All,
-            },
-            min_ops: usize::try_from(min_ops).unwrap_or(usize::MAX),
+        let base = raw.extends.map(|name| self.base(&name)).transpose()?;
+        let policy = match (raw.partition, &base) {
+            (Some(partition), _) => self.policy(&partition)?,
+            (None, Some(base)) => base.policy,
+            (None, None) => PartitionPolicy::default(),
         };
         let memory = raw.memory.map(|memory| self.memory(memory)).transpose()?;
-        let entries = self.entries(raw.ops)?;
+        let memory = memory.or_else(|| base?.memory.clone());
+        let (mut sources, inherited, mut rules) = match base {
+            Some(base) => (base.sources.clone(), base.entries(), base.rules.clone()),
+            None => Default::default(),
+        };
+        sources.extend(raw.sources);
+        let entries = self.entries(inherited, raw.ops)?;
         for (group, names) in raw.groups {
             let known: Vec<&str> = entries.iter().map(|e| &*e.name).collect();
             for name in &names {
@@ -231,8 +234,8 @@ impl Reader<'_> {
             let names = names.into_iter().map(Spanned::into_inner).collect();
             self.groups.insert(group, names);
         }
-        let mut rules = Vec::new();
         let mut ids: Vec<String> = super::RESERVED.iter().map(|&id| id.to_owned()).collect();
+        ids.extend(rules.iter().map(|rule| rule.id.clone()));
         for rule in raw.rules {
             if ids.contains(rule.id.get_ref()) {
                 return Err(self.error(
@@ -244,7 +247,7 @@ impl Reader<'_> {
             ids.push(rule.id.get_ref().clone());
             rules.push(self.rule(rule, &entries)?);
         }
-        let mut statuses = BTreeMap::new();
+        let mut statuses = base.map_or_else(BTreeMap::new, |base| base.statuses.clone());
         for (id, status) in raw.statuses {
             let known = ids.iter().map(String::as_str);
             let known: Vec<&str> = known.chain([MAPPED, UNKNOWN, OTHERWISE]).collect();
@@ -276,12 +279,36 @@ impl Reader<'_> {
             name: raw.name.into_inner(),
             title: raw.title,
             about: raw.about,
-            sources: raw.sources,
+            sources,
             policy,
             memory,
             statuses,
             table,
             rules,
+        })
+    }
+
+    /// The built-in pack that another one extends.
+    fn base(&self, name: &Name) -> Result<&'static Target, TargetError> {
+        let known: Vec<&str> = Target::builtin_names().collect();
+        let base = match Target::named(name.get_ref()) {
+            Some(base) if matches!(base.table, Table::Entries(_)) => base,
+            _ => return Err(self.unknown("pack", name, &known)),
+        };
+        Ok(base)
+    }
+
+    fn policy(&self, raw: &RawPartition) -> Result<PartitionPolicy, TargetError> {
+        let min_ops = match &raw.min_ops {
+            Some(number) => self.positive(number, "min-ops")?,
+            None => 1,
+        };
+        Ok(PartitionPolicy {
+            which: match raw.which {
+                RawWhich::First => Which::First,
+                RawWhich::All => Which::All,
+            },
+            min_ops: usize::try_from(min_ops).unwrap_or(usize::MAX),
         })
     }
 
@@ -313,8 +340,11 @@ impl Reader<'_> {
         })
     }
 
-    fn entries(&self, raw: Vec<RawEntry>) -> Result<Vec<Entry>, TargetError> {
-        let mut entries: Vec<Entry> = Vec::new();
+    fn entries(
+        &self,
+        mut entries: Vec<Entry>,
+        raw: Vec<RawEntry>,
+    ) -> Result<Vec<Entry>, TargetError> {
         for table in raw {
             let max_version = match &table.max_version {
                 Some(number) => {
@@ -476,9 +506,26 @@ impl Reader<'_> {
                 "leave `of` away",
             );
         }
-        if raw.axis.is_some() && quantity != Quantity::Dimension {
-            return wrong("`axis` is for the measure dimension", "leave `axis` away");
+        if raw.types.is_some() && quantity.default_operands().is_none() {
+            return wrong(
+                &format!("{} is not measured on tensors", quantity.name()),
+                "leave `types` away",
+            );
         }
+        let has_axis = matches!(quantity, Quantity::Dimension | Quantity::SliceStride);
+        if raw.axis.is_some() && !has_axis {
+            return wrong(
+                "`axis` is for the measures dimension and slice-stride",
+                "leave `axis` away",
+            );
+        }
+        if raw.axes.is_some() != (quantity == Quantity::Product) {
+            return wrong(
+                "`axes` is for the measure product, which needs it",
+                "such as `measure = \"product\", axes = [-3, -2]`",
+            );
+        }
+        let types = raw.types.map(|types| self.types(&types)).transpose()?;
         if raw.at.is_some() && quantity != Quantity::Value {
             return wrong("`at` is for the measure value", "leave `at` away");
         }
@@ -500,7 +547,9 @@ impl Reader<'_> {
             quantity,
             what: What {
                 of,
+                types,
                 axis: raw.axis,
+                axes: raw.axes,
                 attribute: raw.attribute.map(Spanned::into_inner),
                 at: raw.at,
             },
@@ -587,6 +636,15 @@ impl Reader<'_> {
             multiple_of: number(multiple_of),
             one_of: one_of.map(|_| values),
         })
+    }
+
+    fn types(&self, names: &[Spanned<RawValue>]) -> Result<Vec<DType>, TargetError> {
+        let mut types = Vec::new();
+        for name in names {
+            let word = self.value(Quantity::Type, name)?.to_string();
+            types.extend(DTYPES.iter().copied().filter(|t| t.to_string() == word));
+        }
+        Ok(types)
     }
 
     fn value(&self, quantity: Quantity, raw: &Spanned<RawValue>) -> Result<Value, TargetError> {
@@ -742,6 +800,14 @@ require = { measure = "elements", of = "outputs", max = 10 }
             ("max = 10", "in = [\"ten\"]", 12, "write a number"),
             (", max = 10", "", 12, "without bounds"),
             ("of = \"outputs\"", "axis = 1", 12, "dimension"),
+            ("of = \"outputs\"", "axes = [1]", 12, "product"),
+            ("\"elements\"", "\"product\"", 12, "needs it"),
+            (
+                "of = \"outputs\"",
+                "types = [\"int88\"]",
+                12,
+                "did you mean `int8`",
+            ),
             (
                 "measure = \"elements\"",
                 "measure = \"type\"",
@@ -766,6 +832,34 @@ require = { measure = "elements", of = "outputs", max = 10 }
             );
             assert!(error.contains(message), "{to}: {error}");
         }
+    }
+
+    #[test]
+    fn a_pack_that_extends_another_adds_to_it() {
+        let text = r#"
+name = "mine"
+title = "Mine"
+about = "For tests."
+extends = "edgetpu"
+[[rules]]
+id = "few"
+says = "few elements"
+evidence = "none"
+require = { measure = "elements", of = "outputs", max = 10 }
+"#;
+        let base = Target::named("edgetpu").unwrap();
+        let mine = Target::parse(text, "mine.toml").unwrap();
+        assert_eq!(mine.name(), "mine");
+        assert_eq!(mine.policy(), base.policy());
+        assert_eq!(mine.entries(), base.entries());
+        assert_eq!(mine.rules.len(), base.rules.len() + 1);
+        let error = |from, to| {
+            let text = text.replacen(from, to, 1);
+            Target::parse(&text, "mine.toml").unwrap_err().to_string()
+        };
+        assert!(error("\"edgetpu\"", "\"edgetpuu\"").contains("did you mean `edgetpu`"));
+        assert!(error("\"edgetpu\"", "\"cpu\"").contains("unknown pack `cpu`"));
+        assert!(error("\"few\"", "\"max-rank\"").contains("there already"));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use super::condition::{Operands, Reading, Value};
 use super::view::{self, View};
-use crate::tensor::{Tensor, element_count};
+use crate::tensor::{DType, Tensor, element_count};
 
 macro_rules! quantities {
     ($($(#[doc = $doc:literal])* $name:ident = $key:literal;)*) => {
@@ -45,8 +45,12 @@ quantities! {
     Batch = "batch";
     /// The size of each tensor along `axis`, -1 being the innermost; all axes without `axis`.
     Dimension = "dimension";
+    /// The product of the sizes of each tensor along `axes`, 1 where there is no such axis.
+    Product = "product";
     /// The number of elements of each tensor.
     Elements = "elements";
+    /// The product of all dimensions of each tensor but the two smallest.
+    ElementsButTwo = "elements-but-two";
     /// The bytes of each tensor.
     Bytes = "bytes";
     /// The elements of the tensors together.
@@ -63,6 +67,8 @@ quantities! {
     Quantized = "quantized";
     /// How many scales each quantized tensor has; 1 is per tensor.
     Scales = "scales";
+    /// Each scale of each tensor.
+    Scale = "scale";
     /// Each zero point of each tensor.
     ZeroPoint = "zero-point";
     /// Each element of each integer constant, or those at the places `at`.
@@ -99,6 +105,16 @@ quantities! {
     AxesFromLast = "axes-from-last";
     /// The product of the sizes along those axes.
     AxesElements = "axes-elements";
+    /// The size along each of those axes.
+    AxesSizes = "axes-sizes";
+    /// The stride of a strided slice along each axis of its operand, or along `axis`.
+    SliceStride = "slice-stride";
+    /// Rows and columns that the padding of a window adds around the image; 0 for VALID.
+    AddedPadding = "added-padding";
+    /// Rows and columns of a transposed convolution's result beyond what follows from operand, stride and padding.
+    OutputSurplus = "output-surplus";
+    /// Whether it takes part in a dilated convolution written as SPACE_TO_BATCH_ND, convolution, BATCH_TO_SPACE_ND.
+    DilatesByBatches = "dilates-by-batches";
     /// Height and width of the result through those of the first operand; less one each where `align_corners` is set.
     ResizeFactor = "resize-factor";
     /// The version of the operator that the file names.
@@ -122,8 +138,9 @@ impl Quantity {
                 Some(Operands::Activations)
             }
             Self::Dimension | Self::Elements | Self::Bytes => Some(Operands::Activations),
+            Self::Product | Self::ElementsButTwo => Some(Operands::Activations),
             Self::TotalElements | Self::TotalBytes => Some(Operands::Activations),
-            Self::DynamicAxes | Self::Quantized | Self::Scales => Some(Operands::All),
+            Self::DynamicAxes | Self::Quantized | Self::Scales | Self::Scale => Some(Operands::All),
             Self::Count | Self::Constant => Some(Operands::Inputs),
             Self::ZeroPoint | Self::SameType | Self::SameShape => Some(Operands::Activations),
             Self::SameQuantization => Some(Operands::Activations),
@@ -143,28 +160,35 @@ impl Quantity {
                 | Self::SameType
                 | Self::SameShape
                 | Self::SameQuantization
+                | Self::DilatesByBatches
         )
     }
 
     pub(super) fn read(self, view: &View, what: &What) -> Measured {
         let readings = self.default_operands().map(|default| {
             let operands = what.of.unwrap_or(default);
-            operands.select(view)
+            let mut tensors = operands.select(view);
+            if let Some(types) = &what.types {
+                tensors.retain(|t| types.contains(&t.dtype));
+            }
+            tensors
         });
         match readings {
-            Some(tensors) => self.on_tensors(&tensors, what),
+            Some(tensors) => self.on_tensors(view, &tensors, what),
             None => self.on_operator(view, what),
         }
     }
 
-    fn on_tensors(self, tensors: &[&Tensor], what: &What) -> Measured {
+    fn on_tensors(self, view: &View, tensors: &[&Tensor], what: &What) -> Measured {
         let mut readings = Vec::new();
         let shapes = matches!(
             self,
             Self::EffectiveRank
                 | Self::Batch
                 | Self::Dimension
+                | Self::Product
                 | Self::Elements
+                | Self::ElementsButTwo
                 | Self::Bytes
                 | Self::TotalElements
                 | Self::TotalBytes
@@ -223,16 +247,24 @@ impl Quantity {
                 }
                 Self::Dimension => match what.axis {
                     None => tensor.shape.iter().map(|&d| Value::from(d)).collect(),
-                    Some(axis) => {
-                        let rank = tensor.shape.len() as i64;
-                        let index = if axis < 0 { axis + rank } else { axis };
-                        // Where there is no such axis, it has the size that it would broadcast from.
-                        let size = usize::try_from(index)
-                            .ok()
-                            .and_then(|i| tensor.shape.get(i));
-                        vec![Value::from(size.copied().unwrap_or(1))]
-                    }
+                    Some(axis) => vec![Value::from(size_along(tensor, axis))],
                 },
+                Self::Product => {
+                    let axes = what.axes.iter().flatten();
+                    let sizes: Vec<usize> = axes.map(|&axis| size_along(tensor, axis)).collect();
+                    match element_count(&sizes) {
+                        Some(product) => vec![Value::from(product)],
+                        None => return size_unknown(tensor),
+                    }
+                }
+                Self::ElementsButTwo => {
+                    let mut sizes = tensor.shape.clone();
+                    sizes.sort_unstable();
+                    match element_count(sizes.get(2..).unwrap_or_default()) {
+                        Some(count) => vec![Value::from(count)],
+                        None => return size_unknown(tensor),
+                    }
+                }
                 Self::Elements => match element_count(&tensor.shape) {
                     Some(count) => vec![Value::from(count)],
                     None => return size_unknown(tensor),
@@ -254,6 +286,10 @@ impl Quantity {
                     } else {
                         vec![Value::from(scales)]
                     }
+                }
+                Self::Scale => {
+                    let scales = tensor.quantization.as_ref().map_or(&[][..], |q| &q.scale);
+                    scales.iter().map(|&s| Value::Number(s.into())).collect()
                 }
                 Self::ZeroPoint => {
                     let points = tensor
@@ -277,7 +313,7 @@ impl Quantity {
                         .map(|i| Value::Number(values[i] as f64))
                         .collect()
                 }
-                Self::ChannelSum => match view::channel_sums(tensor) {
+                Self::ChannelSum => match view::channel_sums(tensor, view.weights_axis()) {
                     Some(sums) => sums
                         .into_iter()
                         .max()
@@ -328,7 +364,28 @@ impl Quantity {
             Self::DilatedKernelHeight => number(view.dilated_kernel().map(|k| k.0)),
             Self::DilatedKernelWidth => number(view.dilated_kernel().map(|k| k.1)),
             Self::DilatedKernelArea => number(area(view.dilated_kernel())),
-            Self::Axes | Self::AxesFromLast | Self::AxesElements => self.on_axes(view),
+            Self::Axes | Self::AxesFromLast | Self::AxesElements | Self::AxesSizes => {
+                self.on_axes(view)
+            }
+            Self::SliceStride => match view.slice_strides() {
+                Ok(strides) => {
+                    let wanted: &[i64] = match what.axis {
+                        None => &strides,
+                        Some(axis) => along(&strides, axis).map_or(&[], std::slice::from_ref),
+                    };
+                    numbers(wanted)
+                }
+                Err(why) => Measured::Unknown(why),
+            },
+            Self::AddedPadding => match view.added_padding() {
+                Some(added) => numbers(&added),
+                None => number(None),
+            },
+            Self::OutputSurplus => match view.output_surplus() {
+                Some(surplus) => numbers(&surplus),
+                None => number(None),
+            },
+            Self::DilatesByBatches => known(Value::Flag(view.dilates_by_batches())),
             Self::ResizeFactor => resize_factors(view),
             _ => Measured::Known(Vec::new()),
         }
@@ -360,9 +417,10 @@ impl Quantity {
                     .iter()
                     .filter_map(|&a| tensor.shape.get(a).copied())
                     .collect();
-                match element_count(&sizes) {
-                    Some(count) => vec![Value::from(count)],
-                    None => return size_unknown(tensor),
+                match (self, element_count(&sizes)) {
+                    (Self::AxesSizes, _) => sizes.into_iter().map(Value::from).collect(),
+                    (_, Some(count)) => vec![Value::from(count)],
+                    (_, None) => return size_unknown(tensor),
                 }
             }
         };
@@ -375,12 +433,38 @@ impl Quantity {
 pub(super) struct What {
     /// The tensors, where not those of the quantity itself.
     pub of: Option<Operands>,
-    /// The axis of `dimension`.
+    /// Of the tensors only those of these types.
+    pub types: Option<Vec<DType>>,
+    /// The axis of `dimension` or `slice-stride`.
     pub axis: Option<i64>,
+    /// The axes of `product`.
+    pub axes: Option<Vec<i64>>,
     /// The name of `attribute`.
     pub attribute: Option<String>,
     /// The places of `value`.
     pub at: Option<Vec<usize>>,
+}
+
+fn numbers(values: &[i64]) -> Measured {
+    let readings = values
+        .iter()
+        .map(|&v| Reading::new(Value::Number(v as f64)));
+    Measured::Known(readings.collect())
+}
+
+/// The value for `axis`, which counts from the end where it is negative.
+fn along<T>(values: &[T], axis: i64) -> Option<&T> {
+    let index = if axis < 0 {
+        axis + values.len() as i64
+    } else {
+        axis
+    };
+    values.get(usize::try_from(index).ok()?)
+}
+
+/// The size along `axis`; where there is no such axis, the 1 that it would broadcast from.
+fn size_along(tensor: &Tensor, axis: i64) -> usize {
+    along(&tensor.shape, axis).copied().unwrap_or(1)
 }
 
 fn size_unknown(tensor: &Tensor) -> Measured {
@@ -415,4 +499,40 @@ fn resize_factors(view: &View) -> Measured {
     };
     let values = [factor(in_h, out_h), factor(in_w, out_w)];
     Measured::Known(values.map(|v| Reading::new(Value::Number(v))).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::{Node, Subgraph};
+    use crate::ops::Relu;
+
+    #[test]
+    fn products_are_of_axes_counted_from_either_end_and_missing_ones_are_1() {
+        let mut subgraph = Subgraph::default();
+        let id = subgraph.add_tensor(Tensor::new("x", DType::I8, [2, 3, 5, 7]));
+        subgraph.nodes = vec![Node::new(Relu, &[id], &[])];
+        let view = View::new(&subgraph, &subgraph.nodes[0], 1);
+        let read = |quantity: Quantity, axes: &[i64], types: Option<Vec<DType>>| {
+            let what = What {
+                axes: Some(axes.to_vec()),
+                types,
+                ..What::default()
+            };
+            match quantity.read(&view, &what) {
+                Measured::Known(readings) => {
+                    readings.iter().filter_map(|r| r.value.integer()).collect()
+                }
+                Measured::Unknown(why) => panic!("{why}"),
+            }
+        };
+        let product = |axes: &[i64]| -> Vec<i64> { read(Quantity::Product, axes, None) };
+        assert_eq!(product(&[-3, -2]), [15]);
+        assert_eq!(product(&[0, -1]), [14]);
+        assert_eq!(product(&[-5, 9]), [1]);
+        let two: Vec<i64> = read(Quantity::ElementsButTwo, &[], None);
+        assert_eq!(two, [35]);
+        let others: Vec<i64> = read(Quantity::Product, &[0], Some(vec![DType::I32]));
+        assert_eq!(others, []);
+    }
 }

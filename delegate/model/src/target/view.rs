@@ -3,7 +3,7 @@
 
 use super::condition::Value;
 use crate::graph::{Node, Subgraph, TensorId};
-use crate::ops::Op;
+use crate::ops::{Activation, Op};
 use crate::quant::Quantization;
 use crate::schema::tfl::{self, BuiltinOptionsT};
 use crate::tensor::{DType, Tensor, element_count};
@@ -62,6 +62,182 @@ impl<'a> View<'a> {
             Op::TransposeConv(_) | Op::Conv3d(_) | Op::Conv3dTranspose(_) | Op::Svdf(_) => &[3],
             Op::UnidirectionalSequenceLstm(_) | Op::Lstm(_) => &[12, 13, 14, 15, 17],
             _ => &[],
+        }
+    }
+
+    /// Whether the operand at `place` holds what becomes the result, and not how.
+    pub fn is_feature_map(&self, place: usize) -> bool {
+        match self.node.op {
+            Op::Concatenation(_) | Op::Pack(_) | Op::AddN(_) | Op::Custom(_) => true,
+            Op::Split(_) => place == 1,
+            Op::TransposeConv(_) => place == 2,
+            Op::Add(_)
+            | Op::Sub(_)
+            | Op::Mul(_)
+            | Op::Div(_)
+            | Op::FloorDiv(_)
+            | Op::FloorMod(_) => place < 2,
+            Op::Maximum(_)
+            | Op::Minimum(_)
+            | Op::SquaredDifference(_)
+            | Op::Pow(_)
+            | Op::BatchMatmul(_) => place < 2,
+            Op::Equal(_) | Op::NotEqual(_) | Op::Less(_) | Op::LessEqual(_) | Op::Greater(_) => {
+                place < 2
+            }
+            Op::GreaterEqual(_) | Op::LogicalAnd(_) | Op::LogicalOr(_) => place < 2,
+            Op::Select(_) | Op::SelectV2(_) => place < 3,
+            _ => place == 0,
+        }
+    }
+
+    /// Whether the operand at `place` says how the result is made.
+    pub fn is_parameter(&self, place: usize) -> bool {
+        let other = self.weights().contains(&place) || self.bias().contains(&place);
+        !other && !self.is_feature_map(place)
+    }
+
+    /// The axis of the weights along which results lie.
+    pub fn weights_axis(&self) -> usize {
+        match self.node.op {
+            Op::DepthwiseConv2d(_) => 3,
+            _ => 0,
+        }
+    }
+
+    /// Rows and columns that the padding adds around the image; none for VALID.
+    pub fn added_padding(&self) -> Option<[i64; 2]> {
+        if self.attribute("padding")? != Value::Word("SAME".to_owned()) {
+            return Some([0, 0]);
+        }
+        let &[_, height, width, _] = &*self.input(0)?.shape else {
+            return None;
+        };
+        let (window_h, window_w) = self.dilated_kernel()?;
+        let added = |size: usize, window: i64, stride: &str| {
+            let (size, stride) = (size as i64, self.attribute(stride)?.integer()?);
+            let steps = size
+                .checked_add(stride.checked_sub(1)?)?
+                .checked_div(stride)?;
+            let reach = steps
+                .checked_sub(1)?
+                .checked_mul(stride)?
+                .checked_add(window)?;
+            Some((reach - size).max(0))
+        };
+        Some([
+            added(height, window_h, "stride_h")?,
+            added(width, window_w, "stride_w")?,
+        ])
+    }
+
+    /// Rows and columns of a transposed convolution's result beyond what follows from its operand,
+    /// stride and padding: operand times stride, for VALID with what of the window stands over.
+    pub fn output_surplus(&self) -> Option<[i64; 2]> {
+        let (&[_, in_h, in_w, _], &[_, out_h, out_w, _]) =
+            (&*self.input(2)?.shape, &*self.output(0)?.shape)
+        else {
+            return None;
+        };
+        let same = self.attribute("padding")? == Value::Word("SAME".to_owned());
+        let (window_h, window_w) = self.kernel()?;
+        let surplus = |from: usize, to: usize, window: i64, stride: &str| {
+            let stride = self.attribute(stride)?.integer()?;
+            let over = if same {
+                0
+            } else {
+                (window.checked_sub(stride)?).max(0)
+            };
+            let expected = (from as i64).checked_mul(stride)?.checked_add(over)?;
+            (to as i64).checked_sub(expected)
+        };
+        Some([
+            surplus(in_h, out_h, window_h, "stride_h")?,
+            surplus(in_w, out_w, window_w, "stride_w")?,
+        ])
+    }
+
+    /// For each axis of the operand of a strided slice, its stride.
+    pub fn slice_strides(&self) -> Result<Vec<i64>, String> {
+        let Op::StridedSlice(op) = &self.node.op else {
+            return Err(format!("{} cuts no slices", self.node.op));
+        };
+        let rank = self.input(0).map_or(0, |t| t.shape.len());
+        let given = self.integers(3)?;
+        let has = |mask: i32, place: usize| place < 32 && mask >> place & 1 == 1;
+        let adds =
+            (0..given.len()).filter(|&p| has(op.new_axis_mask, p) && !has(op.ellipsis_mask, p));
+        let skipped = (rank + 1 + adds.count()).saturating_sub(given.len());
+        let mut strides = vec![1; rank];
+        let mut axis = 0;
+        for (place, &stride) in given.iter().enumerate() {
+            if has(op.ellipsis_mask, place) {
+                axis += skipped;
+            } else if !has(op.new_axis_mask, place) {
+                if let Some(slot) = strides.get_mut(axis) {
+                    *slot = stride;
+                }
+                axis += 1;
+            }
+        }
+        Ok(strides)
+    }
+
+    /// Whether it is one of three operators that are a dilated convolution together: the image is
+    /// taken apart into a batch, each of which a convolution without an activation filters, and
+    /// put together again. Nothing else reads what is between; a reshape that only moves ones may be.
+    pub fn dilates_by_batches(&self) -> bool {
+        let writer = |id: TensorId| self.subgraph.nodes.iter().find(|n| n.outputs.contains(&id));
+        let reader = |id: TensorId| {
+            let mut readers = self
+                .subgraph
+                .nodes
+                .iter()
+                .filter(|n| n.inputs.contains(&Some(id)));
+            readers.next().filter(|_| readers.next().is_none())
+        };
+        let shape = |id: TensorId| {
+            let sizes = self.tensor(id).map(|t| t.shape.iter().copied());
+            sizes.map(|sizes| sizes.filter(|&d| d != 1).collect::<Vec<_>>())
+        };
+        let moves_ones = |node: &Node| match (&node.op, node.input(0), node.outputs.first()) {
+            (Op::Reshape(_) | Op::ExpandDims(_) | Op::Squeeze(_), Some(from), Some(&to)) => {
+                shape(from) == shape(to)
+            }
+            _ => false,
+        };
+        let before = |node: &'a Node| {
+            let found = writer(node.input(0)?)?;
+            if moves_ones(found) {
+                writer(found.input(0)?)
+            } else {
+                Some(found)
+            }
+        };
+        let after = |node: &'a Node| {
+            let found = reader(*node.outputs.first()?)?;
+            if moves_ones(found) {
+                reader(*found.outputs.first()?)
+            } else {
+                Some(found)
+            }
+        };
+        let around = |convolution: &'a Node| {
+            let activation = match &convolution.op {
+                Op::Conv2d(op) => op.activation,
+                Op::DepthwiseConv2d(op) => op.activation,
+                _ => return false,
+            };
+            let read_once = |id: Option<TensorId>| id.is_some_and(|id| reader(id).is_some());
+            activation == Activation::None
+                && read_once(convolution.input(0))
+                && before(convolution).is_some_and(|n| matches!(n.op, Op::SpaceToBatchNd(_)))
+                && after(convolution).is_some_and(|n| matches!(n.op, Op::BatchToSpaceNd(_)))
+        };
+        match self.node.op {
+            Op::SpaceToBatchNd(_) => after(self.node).is_some_and(around),
+            Op::BatchToSpaceNd(_) => before(self.node).is_some_and(around),
+            _ => around(self.node),
         }
     }
 
@@ -197,11 +373,10 @@ pub(super) fn integers(tensor: &Tensor) -> Option<Vec<i64>> {
     })
 }
 
-/// For each output channel of weights, the sum of the distances from the zero point.
-pub(super) fn channel_sums(tensor: &Tensor) -> Option<Vec<i64>> {
+/// For each index along `axis` of weights, the sum of the distances from the zero point.
+pub(super) fn channel_sums(tensor: &Tensor, axis: usize) -> Option<Vec<i64>> {
     let values = integers(tensor)?;
     let quantization = tensor.quantization.as_ref();
-    let axis = quantization.map_or(0, |q| q.axis).max(0) as usize;
     let channels = *tensor.shape.get(axis)?;
     let inner = element_count(tensor.shape.get(axis + 1..)?)?;
     let zero_point = |channel: usize| {
@@ -379,10 +554,160 @@ mod tests {
     #[test]
     fn weights_are_summed_by_channel() {
         let tensor = Tensor::constant("w", DType::I8, [2, 2], vec![1, 0xff, 4, 0]);
-        assert_eq!(channel_sums(&tensor), Some(vec![2, 4]));
+        assert_eq!(channel_sums(&tensor, 0), Some(vec![2, 4]));
         let shifted = tensor.quantized(PerTensor::new(1.0, 1).into());
-        assert_eq!(channel_sums(&shifted), Some(vec![2, 4]));
+        assert_eq!(channel_sums(&shifted, 0), Some(vec![2, 4]));
         let truncated = Tensor::constant("w", DType::I8, [2, 2], vec![1]);
-        assert_eq!(channel_sums(&truncated), None);
+        assert_eq!(channel_sums(&truncated, 0), None);
+    }
+
+    /// What `ask` says of the last of `nodes` on `tensors`.
+    fn of<T>(tensors: &[Tensor], nodes: Vec<Node>, ask: impl Fn(&View) -> T) -> T {
+        let mut subgraph = Subgraph::default();
+        for tensor in tensors {
+            subgraph.add_tensor(tensor.clone());
+        }
+        subgraph.nodes = nodes;
+        let node = subgraph.nodes.last().unwrap();
+        ask(&View::new(&subgraph, node, 1))
+    }
+
+    fn int8(shape: &[usize]) -> Tensor {
+        Tensor::new("t", DType::I8, shape)
+    }
+
+    fn ids(range: std::ops::Range<u32>) -> Vec<TensorId> {
+        range.map(TensorId).collect()
+    }
+
+    #[test]
+    fn same_adds_what_the_window_needs_and_valid_nothing() {
+        let tensors = [
+            int8(&[1, 8, 9, 1]),
+            int8(&[1, 3, 5, 1]),
+            int8(&[1, 4, 3, 1]),
+        ];
+        let added = |padding, dilation_w| {
+            let op = ops::Conv2d {
+                padding,
+                stride_h: 2,
+                stride_w: 3,
+                dilation_w,
+                ..ops::Conv2d::default()
+            };
+            let node = Node::new(op, &ids(0..2), &ids(2..3));
+            of(&tensors, vec![node], |view| view.added_padding())
+        };
+        // Rows: windows start at 0, 2, 4, 6 and are 3 high. Columns: at 0, 3, 6 and are 5 or 9 wide.
+        assert_eq!(added(ops::Padding::Same, 1), Some([1, 2]));
+        assert_eq!(added(ops::Padding::Same, 2), Some([1, 6]));
+        assert_eq!(added(ops::Padding::Valid, 1), Some([0, 0]));
+    }
+
+    #[test]
+    fn a_transposed_result_may_be_smaller_than_expected() {
+        let surplus = |padding, height| {
+            let tensors = [
+                int8(&[4]),
+                int8(&[1, 3, 1, 1]),
+                int8(&[1, 4, 5, 1]),
+                int8(&[1, height, 10, 1]),
+            ];
+            let op = ops::TransposeConv {
+                padding,
+                stride_h: 2,
+                stride_w: 2,
+                ..ops::TransposeConv::default()
+            };
+            let node = Node::new(op, &ids(0..3), &ids(3..4));
+            of(&tensors, vec![node], |view| view.output_surplus())
+        };
+        assert_eq!(surplus(ops::Padding::Same, 8), Some([0, 0]));
+        assert_eq!(surplus(ops::Padding::Same, 7), Some([-1, 0]));
+        assert_eq!(surplus(ops::Padding::Valid, 9), Some([0, 0]));
+    }
+
+    #[test]
+    fn strides_of_a_slice_belong_to_axes_of_its_operand() {
+        let strides = |op: ops::StridedSlice, given: &[i32]| {
+            let data: Vec<u8> = given.iter().flat_map(|v| v.to_le_bytes()).collect();
+            let list = Tensor::constant("s", DType::I32, [given.len()], data);
+            let tensors = [
+                int8(&[2, 3, 4, 5]),
+                list.clone(),
+                list.clone(),
+                list,
+                int8(&[1]),
+            ];
+            let node = Node::new(op, &ids(0..4), &ids(4..5));
+            of(&tensors, vec![node], |view| view.slice_strides()).unwrap()
+        };
+        let plain = ops::StridedSlice::default;
+        assert_eq!(strides(plain(), &[1, 2]), [1, 2, 1, 1]);
+        let ellipsis_mask = 1;
+        let last = ops::StridedSlice {
+            ellipsis_mask,
+            ..plain()
+        };
+        assert_eq!(strides(last, &[7, 2]), [1, 1, 1, 2]);
+        let new_axis_mask = 2;
+        let wider = ops::StridedSlice {
+            new_axis_mask,
+            ..plain()
+        };
+        assert_eq!(strides(wider, &[1, 7, 2]), [1, 2, 1, 1]);
+    }
+
+    #[test]
+    fn batches_around_a_convolution_dilate_it_unless_something_else_reads_them() {
+        let mut tensors = vec![int8(&[1, 4, 4, 1]); 10];
+        for (index, tensor) in tensors.iter_mut().enumerate() {
+            tensor.name = index.to_string();
+        }
+        let triple = |activation| {
+            let conv = ops::Conv2d {
+                activation,
+                ..ops::Conv2d::default()
+            };
+            vec![
+                Node::new(ops::SpaceToBatchNd, &ids(0..3), &ids(3..4)),
+                Node::new(conv, &ids(3..5), &ids(5..6)),
+                Node::new(ops::BatchToSpaceNd, &ids(5..8), &ids(8..9)),
+            ]
+        };
+        let dilates = |nodes: Vec<Node>| of(&tensors, nodes, |view| view.dilates_by_batches());
+        assert!(dilates(triple(Activation::None)));
+        let turned = |mut nodes: Vec<Node>, by| {
+            nodes.rotate_right(by);
+            nodes
+        };
+        assert!(dilates(turned(triple(Activation::None), 1)));
+        assert!(dilates(turned(triple(Activation::None), 2)));
+        assert!(!dilates(triple(Activation::Relu)));
+        for between in [3, 5] {
+            let mut nodes = triple(Activation::None);
+            nodes.insert(0, Node::new(ops::Relu, &[TensorId(between)], &ids(9..10)));
+            assert!(!dilates(nodes));
+        }
+    }
+
+    #[test]
+    fn an_operand_is_a_feature_map_weights_a_bias_or_a_parameter() {
+        let kinds = |op: Op| {
+            let node = Node::new(op, &ids(0..4), &[]);
+            of(&[], vec![node], |view| {
+                let kind = |place| match (view.is_feature_map(place), view.is_parameter(place)) {
+                    (true, false) => 'm',
+                    (false, true) => 'p',
+                    (false, false) => 'w',
+                    _ => '?',
+                };
+                (0..4).map(kind).collect::<String>()
+            })
+        };
+        assert_eq!(kinds(ops::TransposeConv::default().into()), "pwmw");
+        assert_eq!(kinds(ops::Split::default().into()), "pmpp");
+        assert_eq!(kinds(ops::Concatenation::default().into()), "mmmm");
+        assert_eq!(kinds(ops::Maximum.into()), "mmpp");
     }
 }
