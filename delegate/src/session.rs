@@ -272,7 +272,7 @@ impl Session {
 
     fn on_cpu(model: &Model, options: &Options) -> Result<Self, SessionError> {
         let stages = Staged::new(model, &cpu_options(options)).map_err(|error| {
-            match unknown_custom(&error).and_then(vendor) {
+            match vendor_operator(&error) {
                 Some((op, needed)) => SessionError::NeedsDriver {
                     op: op.into(),
                     needed: needed.into(),
@@ -528,14 +528,10 @@ fn vendor(op: &str) -> Option<(&'static str, &'static str)> {
     VENDORS.iter().copied().find(|&(name, _)| name == op)
 }
 
-/// The operator without a kernel that `error` is about.
-fn unknown_custom(error: &RunError) -> Option<&str> {
+/// The operator of a vendor's among those without a kernel that `error` is about.
+fn vendor_operator(error: &RunError) -> Option<(&'static str, &'static str)> {
     match error {
-        RunError::Op { source, .. } => match source {
-            OpError::NoKernel(op) => Some(op),
-            OpError::Subgraph { source, .. } => unknown_custom(source),
-            _ => None,
-        },
+        RunError::NoKernel { operators } => operators.iter().find_map(|op| vendor(op)),
         _ => None,
     }
 }

@@ -921,8 +921,9 @@ fn recurrent_operators_become_integer_inside_loops_and_branches() {
             let recipe = recipe(Mode::Int8Only, None, None);
             let statistics = calibrate(&model, &samples[..], &recipe, 2, &quiet).unwrap();
             let text = statistics.to_json(&model);
-            assert_eq!(Statistics::from_json(&text, &model).unwrap(), statistics);
-            let (converted, report) = quantize(&model, &statistics, &recipe).unwrap();
+            let loaded = Statistics::from_json(&text, &model).unwrap();
+            assert!(loaded.to_json(&model) == text, "{name}");
+            let (converted, report) = quantize(&model, &loaded, &recipe).unwrap();
             assert_eq!(report.kept_float, [], "{name}");
             let tensors = converted.subgraphs.iter().flat_map(|s| &s.tensors);
             let states = tensors.filter(|t| t.is_variable && t.dtype != DType::F32);
@@ -1084,15 +1085,14 @@ fn what_was_seen_inside_an_lstm_survives_its_file_and_its_parts() {
             let statistics = calibrate(&model, &part, &recipe, 1, &quiet).unwrap();
             let text = statistics.to_json(&model);
             let loaded = Statistics::from_json(&text, &model).unwrap();
-            assert_eq!(loaded, statistics, "{method:?}");
+            assert!(loaded == statistics, "{method:?}");
             loaded
         };
         let bytes = |statistics: &Statistics| {
             let (converted, _) = quantize(&model, statistics, &recipe).unwrap();
             converted.to_bytes()
         };
-        let (direct, _) = convert(&model, &samples[..], &recipe, 1, &quiet).unwrap();
-        let direct = direct.to_bytes();
+        let direct = bytes(&calibrate(&model, &samples[..], &recipe, 1, &quiet).unwrap());
         assert!(bytes(&seen("1/1")) == direct, "{method:?}");
         let mut merged = Statistics::none(&model);
         for shard in ["2/3", "3/3", "1/3"] {

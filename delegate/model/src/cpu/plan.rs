@@ -109,7 +109,10 @@ impl Plan {
     pub fn new(model: &Model, options: &Options) -> Result<Self, RunError> {
         let nodes = model.reachable(options.subgraph).into_iter();
         let nodes = nodes.flat_map(|subgraph| &model.subgraphs[subgraph].nodes);
-        let missing = nodes.filter(|node| node.op.operator().is_err());
+        let custom = options.custom.as_deref();
+        let missing = nodes.filter(|node| {
+            node.op.operator().is_err() && External::find(custom, &node.op).is_none()
+        });
         let missing: BTreeSet<String> = missing.map(|node| node.op.to_string()).collect();
         if !missing.is_empty() {
             return Err(RunError::NoKernel {
