@@ -70,8 +70,8 @@ pub struct SessionArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Offloading")]
 struct OffloadArgs {
-    /// What takes operators off the CPU path: cpu (nothing), edgetpu[:usb:N|:pci:N|:PATH],
-    /// tflite:LIBRARY, bantam:LIBRARY, virtual[:CHIP], gpu[:LIBRARY]; options as ?key=value&...
+    /// What takes operators off the CPU path: cpu (nothing), `edgetpu[:usb:N|:pci:N|:PATH]`,
+    /// tflite:LIBRARY, bantam:LIBRARY, `virtual[:CHIP]`, `gpu[:LIBRARY]`; options as ?key=value&...
     #[arg(long, value_name = "SPEC", default_value = "cpu")]
     driver: DriverSpec,
     /// Device of the driver; of several, each takes the next partition

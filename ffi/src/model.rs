@@ -214,7 +214,7 @@ pub unsafe extern "C" fn bantam_bytes_free(data: *mut u8, size: usize) {
     if !data.is_null() {
         let bytes = std::ptr::slice_from_raw_parts_mut(data, size);
         // SAFETY: the caller vouches that it is the box that was given out.
-        unsafe { free(bytes as *mut [u8]) }
+        unsafe { free(bytes) }
     }
 }
 

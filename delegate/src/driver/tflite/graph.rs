@@ -17,6 +17,10 @@ pub(super) struct Graph {
     /// The tensors, one stride apart.
     tensors: Buffer,
     memory: Vec<Memory>,
+    #[expect(
+        clippy::vec_box,
+        reason = "a delegate keeps pointers to them while more are added"
+    )]
     pub nodes: Vec<Box<NodeMemory>>,
 }
 
