@@ -6,12 +6,12 @@ use std::path::Path;
 use bantam_converter::Recipe;
 use bantam_converter::metric;
 use bantam_converter::samples::{self, Preprocess, Samples};
-use bantam_delegate::Session;
-use bantam_model::Model;
+use bantam_delegate::{DriverSpec, Options, Session};
+use bantam_model::{Model, Numerics};
 
 use crate::error::{self, Failure};
 use crate::evaluate::{self, Predictions};
-use crate::{data, output};
+use crate::{data, fit, output};
 
 /// Quantize a small model that comes with bantam, and judge it; needs nothing
 #[derive(Debug, clap::Args)]
@@ -22,12 +22,16 @@ const CALIB: &[u8] = include_bytes!("../assets/digits_calib.npy");
 const TEST: &[u8] = include_bytes!("../assets/digits_test.npy");
 const LABELS: &[u8] = include_bytes!("../assets/digits_labels.npy");
 
-/// What `run` learns of one of the two models.
+/// The accelerator of the demo.
+const CHIP: &str = "edgetpu";
+
+/// What `run` learns of a model in one place.
 struct Judged {
     bytes: usize,
     outputs: Predictions,
     accuracy: f64,
     samples: usize,
+    placement: String,
 }
 
 pub fn run(_: &Args) -> Result<(), Failure> {
@@ -59,73 +63,110 @@ pub fn run(_: &Args) -> Result<(), Failure> {
     // What is judged is the file, as a user would have it.
     let int8 = data::open_model(&int8_path)?;
 
-    let a = judge(&float_path, &float, MODEL.len(), &test, &labels)?;
-    let b = judge(&int8_path, &int8, int8_bytes.len(), &test, &labels)?;
-    output::print(&text(&a, &b, report.quantized, report.ops, calib.len()))
-}
-
-fn judge(
-    path: &Path,
-    model: &Model,
-    bytes: usize,
-    test: &Path,
-    labels: &[i64],
-) -> Result<Judged, Failure> {
-    let mut session = Session::new(model, &bantam_delegate::Options::default())
-        .map_err(|e| error::session(path, &e))?;
-    let specs = data::specs(path, session.inputs())?;
-    let samples = Samples::open(test, &specs, &Preprocess::default(), None)
-        .map_err(|e| error::samples(&e))?;
-    let outputs = evaluate::predict(path, &mut session, &samples)?;
-    let accuracy = metric::top_k_accuracy(&outputs.values, labels, 1).map_err(|e| {
-        error::LABELS.failure("the demo's labels do not fit", e.to_string(), "report it")
-    })?;
-    Ok(Judged {
+    let fit = fit::Fit::of(&int8, &fit::target(CHIP)?);
+    let subject = |path, model, bytes| Subject {
+        path,
+        model,
         bytes,
-        outputs,
-        accuracy,
-        samples: samples.len(),
-    })
+        test: &test,
+        labels: &labels,
+    };
+    let float = subject(&float_path, &float, MODEL.len());
+    let int8 = subject(&int8_path, &int8, int8_bytes.len());
+    let on_cpu = Options::default();
+    let exact = Options {
+        numerics: Numerics::Reference,
+        ..Options::default()
+    };
+    let offloaded = Options {
+        driver: DriverSpec::Virtual {
+            chip: Some(CHIP.to_owned()),
+            options: Default::default(),
+        },
+        ..exact.clone()
+    };
+    let judged = [
+        float.judge(&on_cpu)?,
+        int8.judge(&on_cpu)?,
+        int8.judge(&offloaded)?,
+    ];
+    let same_bits = judged[2].outputs.values == int8.judge(&exact)?.outputs.values;
+    let converted = format!(
+        "Handwritten digits, 8x8: a float model, calibrated with {} samples, {} of {} operators now int8.\n\
+         An Edge TPU would take {} of its {} operators.\n",
+        calib.len(),
+        report.quantized,
+        report.ops,
+        fit.mapped,
+        fit.ops
+    );
+    output::print(&text(&converted, &judged, same_bits))
 }
 
-fn text(float: &Judged, int8: &Judged, quantized: usize, ops: usize, calib: usize) -> String {
+/// A model in a file, and what it is judged with.
+struct Subject<'a> {
+    path: &'a Path,
+    model: &'a Model,
+    bytes: usize,
+    test: &'a Path,
+    labels: &'a [i64],
+}
+
+impl Subject<'_> {
+    fn judge(&self, options: &Options) -> Result<Judged, Failure> {
+        let mut session =
+            Session::new(self.model, options).map_err(|e| error::session(self.path, &e))?;
+        let specs = data::specs(self.path, session.inputs())?;
+        let samples = Samples::open(self.test, &specs, &Preprocess::default(), None)
+            .map_err(|e| error::samples(&e))?;
+        let outputs = evaluate::predict(self.path, &mut session, &samples)?;
+        let accuracy = metric::top_k_accuracy(&outputs.values, self.labels, 1).map_err(|e| {
+            error::LABELS.failure("the demo's labels do not fit", e.to_string(), "report it")
+        })?;
+        Ok(Judged {
+            bytes: self.bytes,
+            outputs,
+            accuracy,
+            samples: samples.len(),
+            placement: session.placement().to_string(),
+        })
+    }
+}
+
+/// The three columns: float and int8 on the CPU path, int8 on the virtual accelerator.
+fn text(converted: &str, judged: &[Judged; 3], same_bits: bool) -> String {
     let classes = |judged: &Judged| -> Vec<usize> {
         let columns = (judged.outputs.values.len() / judged.samples).max(1);
-        judged
-            .outputs
-            .values
-            .chunks(columns)
-            .map(metric::argmax)
-            .collect()
+        let rows = judged.outputs.values.chunks(columns);
+        rows.map(metric::argmax).collect()
     };
-    let same = classes(float)
-        .iter()
-        .zip(classes(int8))
-        .filter(|(a, b)| **a == *b)
-        .count();
+    let [float, int8, offloaded] = judged;
+    let pairs = classes(float).into_iter().zip(classes(int8));
+    let same = pairs.filter(|(a, b)| a == b).count();
     let us = |judged: &Judged| judged.outputs.time.as_secs_f64() * 1e6 / judged.samples as f64;
-    let row = |name: &str, a: String, b: String| [name.to_owned(), a, b];
+    let row = |name: &str, text: &dyn Fn(&Judged) -> String| {
+        let [a, b, c] = judged.each_ref().map(text);
+        [name.to_owned(), a, b, c]
+    };
     let rows = [
-        row("accuracy", percent(float.accuracy), percent(int8.accuracy)),
-        row(
-            "file",
-            output::bytes(float.bytes as u64),
-            output::bytes(int8.bytes as u64),
-        ),
-        row(
-            "latency",
-            format!("{:.1} us", us(float)),
-            format!("{:.1} us", us(int8)),
-        ),
+        row("accuracy", &|j| percent(j.accuracy)),
+        row("file", &|j| output::bytes(j.bytes as u64)),
+        row("latency", &|j| format!("{:.1} us", us(j))),
     ];
+    let bits = match same_bits {
+        true => "are those of the CPU path to the bit",
+        false => "differ from those of the CPU path, which they must not: please report it",
+    };
     format!(
-        "Handwritten digits, 8x8: a float model, calibrated with {calib} samples, {quantized} of {ops} operators now int8.\n\
-         Both on {} test samples, on the CPU path:\n\n{}\n\
-         Both models say the same of {} of the samples ({}).\n",
+        "{converted}On {} test samples:\n\n{}\n\
+         Float and int8 say the same of {same} of the samples ({}).\n\
+         Offloaded: {}.\n\
+         The virtual accelerator's results, in the arithmetic of LiteRT's reference kernels, {bits}.\n\
+         Its latency is that of its program, not of a chip.\n",
         float.samples,
-        output::table(&["", "float", "int8"], &rows),
-        same,
+        output::table(&["", "float", "int8", "int8, virtual Edge TPU"], &rows),
         percent(same as f64 / float.samples as f64),
+        offloaded.placement,
     )
 }
 
