@@ -399,6 +399,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         let before = fit::Fit::of(&model, target);
         let (legal, report) = args.legalize(&model, target)?;
         fitting = Some((before, report));
+        recipe.coarse_products |= fit::reads_coarse_products_only(target);
         model = legal;
     }
     let mut gains = Vec::new();

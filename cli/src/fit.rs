@@ -3,6 +3,7 @@
 use bantam_converter::legalize::{self, Allowance, InputShape, LegalizeReport};
 use bantam_delegate::partition;
 use bantam_model::Model;
+use bantam_model::ops::Mul;
 use bantam_model::target::Target;
 use serde_json::{Value, json};
 
@@ -64,6 +65,14 @@ pub fn summary(target: &Target, before: Fit, after: Fit) -> String {
         after.mapped,
         after.ops
     )
+}
+
+/// Whether the chip's compiler cannot read the version that MUL has where its result is finer than the product of its
+/// operands' steps.
+pub fn reads_coarse_products_only(target: &Target) -> bool {
+    const FINE: i32 = 3;
+    let limit = target.max_version(&Mul::default().into());
+    limit.is_some_and(|limit| limit < FINE)
 }
 
 /// The target `name`, or that of the pack at this path.

@@ -203,7 +203,9 @@ pub(crate) fn quantize_linked(
     };
     let mut params: HashMap<usize, Params> = numbers.iter().map(params).collect();
     boundary.share(&mut params, |number, params| {
-        params.widen_for_weights(&float.subgraphs[number], &parts[&number].verdicts)
+        let (graph, verdicts) = (&float.subgraphs[number], &parts[&number].verdicts);
+        let widened = params.widen_for_weights(graph, verdicts);
+        recipe.coarse_products && params.widen_for_products(graph, verdicts) || widened
     });
     let mut converted = original.clone();
     let mut links = Vec::new();

@@ -305,6 +305,10 @@ pub struct Recipe {
     /// Whether the method of each int8 operator's ranges is searched, see [`settle`](crate::settle()).
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub search_ranges: bool,
+    /// Whether results of MUL get scales above the product of the operands' scales. Compilers for
+    /// accelerators from before 2022 cannot read the version of MUL for others.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub coarse_products: bool,
     /// What holds for every operator; it selects none and has no mode of its own.
     pub defaults: Entry,
     /// Exceptions; of several that fit an operator, each overrides the ones before it.

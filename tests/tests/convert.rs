@@ -1234,3 +1234,35 @@ fn tensors_in_a_loop_are_compared_round_by_round() {
         found.tensors
     );
 }
+
+#[test]
+fn products_for_old_compilers_are_no_finer_than_their_operands() {
+    let mut graph = Subgraph::default();
+    let [a, b, product] =
+        ["a", "b", "product"].map(|name| graph.add_tensor(Tensor::new(name, DType::F32, [1, 4])));
+    graph
+        .nodes
+        .push(Node::new(Mul::default(), &[a, b], &[product]));
+    (graph.inputs, graph.outputs) = (vec![a, b], vec![product]);
+    let model = Model {
+        subgraphs: vec![graph],
+        ..Model::default()
+    };
+    // Where one operand is large the other is small.
+    let floats = |values: [f32; 4]| values.iter().flat_map(|v| v.to_ne_bytes()).collect();
+    let sample: Vec<Vec<u8>> = vec![
+        floats([90.0, 0.0, 0.01, -90.0]),
+        floats([0.0, 90.0, -90.0, 0.01]),
+    ];
+    let version = |coarse_products: bool| {
+        let recipe = Recipe {
+            coarse_products,
+            ..recipe(Mode::Int8Only, None, None)
+        };
+        let samples = [sample.clone()];
+        let (converted, _) = convert(&model, &samples[..], &recipe, 1, &quiet).unwrap();
+        let graph = &converted.subgraphs[0];
+        bantam_model::write::version(graph, &graph.nodes[0])
+    };
+    assert_eq!([false, true].map(version), [3, 2]);
+}

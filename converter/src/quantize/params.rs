@@ -2,7 +2,7 @@
 
 use bantam_model::ops::{QuantRule, Results, Role};
 use bantam_model::quant::PerTensor;
-use bantam_model::{DType, Node, Subgraph, TensorId};
+use bantam_model::{DType, Node, Op, Subgraph, TensorId};
 
 use super::encoding::{Encoding, Width};
 use super::{Verdict, activations, constants};
@@ -77,6 +77,17 @@ impl Params {
         for (node, verdict) in subgraph.nodes.iter().zip(verdicts) {
             if let Some(rule) = verdict.rule(Width::Int8) {
                 changed |= self.int8.widen_for_weights(subgraph, node, rule);
+            }
+        }
+        changed
+    }
+
+    /// Widens the ranges of products as far as [`Recipe::coarse_products`](crate::Recipe) demands; whether there was one.
+    pub fn widen_for_products(&mut self, subgraph: &Subgraph, verdicts: &[Verdict]) -> bool {
+        let mut changed = false;
+        for (node, verdict) in subgraph.nodes.iter().zip(verdicts) {
+            if matches!(node.op, Op::Mul(_)) && verdict.rule(Width::Int8).is_some() {
+                changed |= self.int8.widen_for_product(node);
             }
         }
         changed
@@ -205,9 +216,6 @@ impl Groups {
     /// large, or more. Whether that changed anything.
     fn widen_for_weights(&mut self, subgraph: &Subgraph, node: &Node, rule: &QuantRule) -> bool {
         const LARGEST_RATIO: f64 = 250.0;
-        const STEPS: f64 = 255.0;
-        /// What rounding leaves of a range that was widened.
-        const ENOUGH: f64 = 1.0 - 1e-6;
         let operands = || {
             let inputs = node.inputs.iter().enumerate();
             inputs.filter_map(|(index, id)| Some((rule.role(index), (*id)?)))
@@ -236,28 +244,47 @@ impl Groups {
         let needed = f64::max(accumulator, least) / LARGEST_RATIO;
         let mut changed = false;
         for &output in &node.outputs {
-            let root = self.root(output.index());
-            let scale = f64::from(self.get(output, Width::Int8).scale);
-            if self.fixed[root].is_some() || scale >= needed * ENOUGH {
-                continue;
-            }
-            changed = true;
-            let range = &mut self.range[root];
-            let missing = (STEPS * (needed - scale)) as f32;
-            let (min, max) = (range.min.min(0.0), range.max.max(0.0));
-            *range = if max >= -min {
-                Range {
-                    min,
-                    max: max + missing,
-                }
-            } else {
-                Range {
-                    min: min - missing,
-                    max,
-                }
-            };
+            changed |= self.widen(output, needed);
         }
         changed
+    }
+
+    /// Widens the range of a product so that its scale is above the product of the operands'.
+    fn widen_for_product(&mut self, node: &Node) -> bool {
+        /// So much above that rounding does not bring it back.
+        const ABOVE: f64 = 1.0 + 1.0 / 1024.0;
+        let (&[Some(a), Some(b)], &[output]) = (&*node.inputs, &*node.outputs) else {
+            return false;
+        };
+        let scale = |id: TensorId| f64::from(self.get(id, Width::Int8).scale);
+        self.widen(output, scale(a) * scale(b) * ABOVE)
+    }
+
+    /// Widens the range of `tensor`, unless that is fixed, so that its scale is `needed` at least; whether it was not.
+    fn widen(&mut self, tensor: TensorId, needed: f64) -> bool {
+        const STEPS: f64 = 255.0;
+        /// What rounding leaves of a range that was widened.
+        const ENOUGH: f64 = 1.0 - 1e-6;
+        let root = self.root(tensor.index());
+        let scale = f64::from(self.get(tensor, Width::Int8).scale);
+        if self.fixed[root].is_some() || scale >= needed * ENOUGH {
+            return false;
+        }
+        let range = &mut self.range[root];
+        let missing = (STEPS * (needed - scale)) as f32;
+        let (min, max) = (range.min.min(0.0), range.max.max(0.0));
+        *range = if max >= -min {
+            Range {
+                min,
+                max: max + missing,
+            }
+        } else {
+            Range {
+                min: min - missing,
+                max,
+            }
+        };
+        true
     }
 
     fn get(&self, tensor: TensorId, width: Width) -> PerTensor {
