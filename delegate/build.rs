@@ -1,4 +1,4 @@
-//! Compiles the one function that has to be C.
+//! Compiles the few functions that have to be C.
 
 fn main() {
     println!("cargo:rerun-if-changed=src/driver/tflite/report_error.c");

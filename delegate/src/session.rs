@@ -336,6 +336,17 @@ impl Session {
         &self.placement
     }
 
+    /// The first operator whose shapes depend on data, by its place among those that [`RunError::Op`] counts; what
+    /// follows it is planned in each run.
+    pub fn depends_on_data_from(&self) -> Option<usize> {
+        let cut = self.stages.cut()?;
+        let nodes = self.origins.get(self.stages.plan().subgraph());
+        match nodes.and_then(|nodes| nodes.get(cut)) {
+            Some(&Origin::Node(index)) => Some(index),
+            _ => Some(cut),
+        }
+    }
+
     /// What happened in the runs until now.
     pub fn report(&self) -> Report {
         let counters = self.offloads.iter().map(|offload| offload.counters());

@@ -323,6 +323,20 @@ bantam_status bantam_convert(const bantam_model *model, const bantam_convert_opt
                              bantam_sample_fn sample, void *user, bantam_model **converted,
                              char **report, bantam_error **error);
 
+/* ------------------------------------------------------ external delegate */
+
+/* What TensorFlow Lite's runtimes look up in a library that is an external delegate. Other programs
+ * may call them as well, and hand the result to TfLiteInterpreterOptionsAddDelegate().
+ *
+ * `count` keys and values, which are copied, are the options of docs/interop.md. NULL where one of
+ * them cannot be used, or the driver cannot be had; `report`, which may be NULL, is told why first.
+ * One delegate may serve any number of interpreters, on any threads, and outlives them all. */
+struct TfLiteDelegate;
+struct TfLiteDelegate *tflite_plugin_create_delegate(char **keys, char **values, size_t count,
+                                                     void (*report)(const char *message));
+/* Frees it. NULL does nothing. */
+void tflite_plugin_destroy_delegate(struct TfLiteDelegate *delegate);
+
 #ifdef __cplusplus
 }
 #endif

@@ -8,6 +8,7 @@
 
 mod convert;
 mod error;
+mod external;
 mod guard;
 mod log;
 mod model;
@@ -23,6 +24,7 @@ pub use error::{
     bantam_error, bantam_error_free, bantam_error_message, bantam_error_status, bantam_status,
     bantam_status_name, status,
 };
+pub use external::{tflite_plugin_create_delegate, tflite_plugin_destroy_delegate};
 pub use log::{bantam_log_fn, bantam_set_log};
 pub use model::{
     bantam_bytes_free, bantam_model, bantam_model_free, bantam_model_from_bytes,

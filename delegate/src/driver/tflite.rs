@@ -4,13 +4,13 @@
 //! ([`abi`]). A delegate that looks behind the context, into TFLite's own objects, cannot be hosted by anybody but TFLite.
 
 pub mod abi;
-mod array;
+pub mod array;
 pub mod builtin_data;
 mod graph;
 mod host;
 
 use std::cell::RefCell;
-use std::ffi::{CStr, CString, c_char};
+use std::ffi::{CStr, CString, c_char, c_void};
 use std::mem::ManuallyDrop;
 use std::path::Path;
 use std::ptr::NonNull;
@@ -21,7 +21,7 @@ use bantam_model::target::{PartitionPolicy, Refusal, Verdict};
 use libloading::Library;
 
 use super::{Device, Driver, DriverError, DriverInfo, Executable};
-use abi::{Delegate, PluginCreate, PluginDestroy, Stride};
+use abi::{Context, Delegate, PluginCreate, PluginDestroy, Stride};
 use host::Host;
 
 /// A delegate's library, and what its delegates are made with.
@@ -31,17 +31,17 @@ pub struct TfliteDriver {
     stride: Stride,
 }
 
-/// The entry points of a library.
-struct Plugin {
+/// The entry points of a library of delegates.
+pub struct Plugin {
     path: String,
     create: PluginCreate,
     destroy: PluginDestroy,
-    /// Never unloaded: it may have threads of its own.
-    _library: ManuallyDrop<Library>,
+    /// As it was compiled, as far as its version tells.
+    stride: Stride,
 }
 
 /// A delegate, destroyed when dropped.
-struct Instance {
+pub struct Instance {
     raw: NonNull<Delegate>,
     plugin: Arc<Plugin>,
 }
@@ -79,9 +79,8 @@ unsafe extern "C" fn keep_report(message: *const c_char) {
     }
 }
 
-impl TfliteDriver {
-    /// Loads the library at `path`. The option `tensor-stride` (104 or 112; by itself the one of the library's version
-    /// where that is known, otherwise 112) is for us, the others go to the library.
+impl Plugin {
+    /// Loads the library at `path`, for ever: it may have threads of its own.
     ///
     /// # Safety
     ///
@@ -90,13 +89,14 @@ impl TfliteDriver {
     /// # Errors
     ///
     /// The library cannot be loaded, or has no entry points.
-    pub unsafe fn load(path: &Path, options: &[(String, String)]) -> Result<Self, DriverError> {
+    pub unsafe fn load(path: &Path) -> Result<Self, DriverError> {
         let text = path.display().to_string();
         // SAFETY: the caller vouches for the library.
         let library = unsafe { Library::new(path) }.map_err(|error| DriverError::Load {
             path: text.clone(),
             cause: error.to_string(),
         })?;
+        let library = ManuallyDrop::new(library);
         let missing = |symbol: &str| DriverError::Symbol {
             path: text.clone(),
             symbol: symbol.to_owned(),
@@ -112,10 +112,123 @@ impl TfliteDriver {
                     .map_err(|_| missing("tflite_plugin_destroy_delegate"))?,
             )
         };
+        Ok(Self {
+            create,
+            destroy,
+            stride: known_stride(&library),
+            path: text,
+        })
+    }
+
+    /// Entry points that are linked into this program, under a name for messages.
+    ///
+    /// # Safety
+    ///
+    /// They are those of a plug-in for TFLite.
+    pub unsafe fn linked(name: &str, create: PluginCreate, destroy: PluginDestroy) -> Self {
+        Self {
+            path: name.to_owned(),
+            create,
+            destroy,
+            stride: Stride::Bytes112,
+        }
+    }
+
+    /// Makes a delegate.
+    ///
+    /// # Errors
+    ///
+    /// The library makes none, with what it says of that; or an option has a zero byte.
+    pub fn create(self: &Arc<Self>, options: &[(String, String)]) -> Result<Instance, DriverError> {
+        let c_string = |text: &str| {
+            CString::new(text).map_err(|_| DriverError::Option {
+                option: text.replace('\0', "\\0"),
+                cause: "it has a zero byte".to_owned(),
+            })
+        };
+        let mut texts = Vec::new();
+        for (key, value) in options {
+            texts.push((c_string(key)?, c_string(value)?));
+        }
+        let (mut keys, mut values): (Vec<*mut c_char>, Vec<*mut c_char>) = texts
+            .iter()
+            .map(|(key, value)| (key.as_ptr().cast_mut(), value.as_ptr().cast_mut()))
+            .unzip();
+        // A library of ours may load another inside: what that one reports is not for us.
+        let outer = REPORTED.with(|list| list.take());
+        // SAFETY: as many keys and values as their number says, alive during the call.
+        let raw = unsafe {
+            (self.create)(
+                keys.as_mut_ptr(),
+                values.as_mut_ptr(),
+                keys.len(),
+                Some(keep_report),
+            )
+        };
+        let reported = REPORTED.with(|list| list.replace(outer));
+        let Some(raw) = NonNull::new(raw) else {
+            let cause = match reported.is_empty() {
+                true => "the library made no delegate and gave no reason".to_owned(),
+                false => reported.join("; "),
+            };
+            return Err(DriverError::Load {
+                path: self.path.clone(),
+                cause,
+            });
+        };
+        Ok(Instance {
+            raw,
+            plugin: Arc::clone(self),
+        })
+    }
+}
+
+impl Instance {
+    /// The delegate, which stays this one's.
+    pub fn as_ptr(&self) -> *mut Delegate {
+        self.raw.as_ptr()
+    }
+}
+
+unsafe extern "C" {
+    fn bantam_set_overheard_sink(sink: unsafe extern "C" fn(*mut Context, *const c_char));
+    fn bantam_overhear_error(context: *mut Context, format: *const c_char, ...);
+}
+
+/// A function to stand in a context's `report_error`, which formats each message and hands it to `sink`; one sink for the
+/// whole program.
+pub fn overhear(sink: unsafe extern "C" fn(*mut Context, *const c_char)) -> *const c_void {
+    // SAFETY: a function lives for ever.
+    unsafe { bantam_set_overheard_sink(sink) };
+    bantam_overhear_error as *const c_void
+}
+
+impl TfliteDriver {
+    /// Loads the library at `path`. The option `tensor-stride` (104 or 112; by itself the one of the library's version
+    /// where that is known, otherwise 112) is for us, the others go to the library.
+    ///
+    /// # Safety
+    ///
+    /// As of [`Plugin::load`].
+    ///
+    /// # Errors
+    ///
+    /// The library cannot be loaded, or has no entry points.
+    pub unsafe fn load(path: &Path, options: &[(String, String)]) -> Result<Self, DriverError> {
+        // SAFETY: passed on to the caller.
+        Self::new(unsafe { Plugin::load(path) }?, options)
+    }
+
+    /// The same with a library that is loaded.
+    ///
+    /// # Errors
+    ///
+    /// `tensor-stride` is neither 104 nor 112.
+    pub fn new(plugin: Plugin, options: &[(String, String)]) -> Result<Self, DriverError> {
         let (ours, options): (Vec<_>, Vec<_>) =
             options.iter().cloned().partition(|(key, _)| key == STRIDE);
         let stride = match ours.last().map(|(_, value)| value.as_str()) {
-            None => known_stride(&library),
+            None => plugin.stride,
             Some("104") => Stride::Bytes104,
             Some("112") => Stride::Bytes112,
             Some(other) => {
@@ -126,62 +239,15 @@ impl TfliteDriver {
             }
         };
         Ok(Self {
-            plugin: Arc::new(Plugin {
-                path: text,
-                create,
-                destroy,
-                _library: ManuallyDrop::new(library),
-            }),
+            plugin: Arc::new(plugin),
             options,
             stride,
         })
     }
 
-    fn create(&self) -> Result<Instance, DriverError> {
-        let c_string = |text: &str| {
-            CString::new(text).map_err(|_| DriverError::Option {
-                option: text.replace('\0', "\\0"),
-                cause: "it has a zero byte".to_owned(),
-            })
-        };
-        let mut texts = Vec::new();
-        for (key, value) in &self.options {
-            texts.push((c_string(key)?, c_string(value)?));
-        }
-        let (mut keys, mut values): (Vec<*mut c_char>, Vec<*mut c_char>) = texts
-            .iter()
-            .map(|(key, value)| (key.as_ptr().cast_mut(), value.as_ptr().cast_mut()))
-            .unzip();
-        REPORTED.with(|list| list.borrow_mut().clear());
-        // SAFETY: as many keys and values as their number says, alive during the call.
-        let raw = unsafe {
-            (self.plugin.create)(
-                keys.as_mut_ptr(),
-                values.as_mut_ptr(),
-                keys.len(),
-                Some(keep_report),
-            )
-        };
-        let reported = REPORTED.with(|list| list.take());
-        let Some(raw) = NonNull::new(raw) else {
-            let cause = match reported.is_empty() {
-                true => "the library made no delegate and gave no reason".to_owned(),
-                false => reported.join("; "),
-            };
-            return Err(DriverError::Load {
-                path: self.plugin.path.clone(),
-                cause,
-            });
-        };
-        Ok(Instance {
-            raw,
-            plugin: Arc::clone(&self.plugin),
-        })
-    }
-
     /// A delegate that has looked at a subgraph.
     fn offer(&self, model: &Model, subgraph: usize) -> Result<Compiled, DriverError> {
-        let instance = self.create()?;
+        let instance = self.plugin.create(&self.options)?;
         let mut host = Host::new(model, subgraph, self.stride)?;
         // SAFETY: the delegate is dropped after the host.
         unsafe { host.offer(instance.raw) }?;
@@ -227,7 +293,7 @@ impl Driver for TfliteDriver {
 
     /// The interface knows none; that a delegate can be made is what there is to say.
     fn devices(&self) -> Result<Vec<Device>, DriverError> {
-        self.create()?;
+        self.plugin.create(&self.options)?;
         Ok(vec![Device {
             id: "0".to_owned(),
             description: "what the delegate chooses".to_owned(),

@@ -11,19 +11,21 @@ unsafe extern "C" {
 }
 
 /// An [`IntArray`], freed when dropped.
-pub(super) struct Ints(NonNull<IntArray>);
+pub struct Ints(NonNull<IntArray>);
 
 impl Ints {
+    /// An array of `values`.
     pub fn new(values: impl IntoIterator<Item = c_int>) -> Self {
         let values: Vec<c_int> = values.into_iter().collect();
         Self(sized_array(&values).cast())
     }
 
+    /// The array, which stays this one's.
     pub fn as_ptr(&self) -> *mut IntArray {
         self.0.as_ptr()
     }
 
-    /// Gives it away.
+    /// Gives it away, to a side that frees it.
     pub fn into_raw(self) -> *mut IntArray {
         let raw = self.as_ptr();
         std::mem::forget(self);
@@ -76,7 +78,7 @@ pub(super) unsafe fn free_array<T>(array: *mut T) {
 /// # Safety
 ///
 /// `array` is NULL or an array that stays as it is while the result lives.
-pub(super) unsafe fn ints<'a>(array: *const IntArray) -> &'a [c_int] {
+pub unsafe fn ints<'a>(array: *const IntArray) -> &'a [c_int] {
     if array.is_null() {
         return &[];
     }
