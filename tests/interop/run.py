@@ -37,12 +37,21 @@ def call(*command, **options):
     return done.stdout
 
 
+def is_minor(interpreter, minor):
+    """Whether it runs and is 3.minor; a name that a version manager keeps may not run."""
+    try:
+        said = call(interpreter, "-c", "import ensurepip, sys; print(sys.version_info[1])")
+    except Missing:
+        return False
+    return said.strip() == str(minor)
+
+
 def python(versions):
     """A Python of one of these minor versions of 3, newest first."""
     for minor in versions:
         for name in [f"python3.{minor}", sys.executable, "python3"]:
             found = shutil.which(name)
-            if found and call(found, "-c", "import sys; print(sys.version_info[1])").strip() == str(minor):
+            if found and is_minor(found, minor):
                 return found
     raise Missing(f"there is no python3.{versions[0]}")
 
