@@ -20,7 +20,9 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
         .prepend_enum_name(false)
         .size_t_is_usize(true)
         .disable_header_comment()
-        .raw_line("// Made by `cargo run --manifest-path ffi/bindgen/Cargo.toml`; not to be edited.")
+        .raw_line(
+            "// Made by `cargo run --manifest-path ffi/bindgen/Cargo.toml`; not to be edited.",
+        )
         .formatter(bindgen::Formatter::Rustfmt)
         .rust_target(bindgen::RustTarget::stable(85, 0).map_err(|e| e.to_string())?)
         .rust_edition(bindgen::RustEdition::Edition2024)
@@ -32,7 +34,9 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     if env::args().nth(1).as_deref() != Some("--check") {
         fs::write(&place, bindings)?;
     } else if fs::read_to_string(&place)? != bindings {
-        eprintln!("ffi/tests/api/bindings.rs is not what the header says; run this without --check and commit it");
+        eprintln!(
+            "ffi/tests/api/bindings.rs is not what the header says; run this without --check and commit it"
+        );
         return Ok(ExitCode::FAILURE);
     }
     Ok(ExitCode::SUCCESS)
@@ -41,9 +45,14 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
 /// Where the C compiler has `stddef.h`: the libclang of a Python wheel brings no headers of its own.
 fn compilers_headers() -> Vec<String> {
     let compiler = env::var("CC").unwrap_or_else(|_| "cc".into());
-    let found = Command::new(compiler).arg("-print-file-name=include").output();
+    let found = Command::new(compiler)
+        .arg("-print-file-name=include")
+        .output();
     match found {
-        Ok(output) => vec![format!("-I{}", String::from_utf8_lossy(&output.stdout).trim())],
+        Ok(output) => vec![format!(
+            "-I{}",
+            String::from_utf8_lossy(&output.stdout).trim()
+        )],
         Err(_) => Vec::new(),
     }
 }
