@@ -95,6 +95,7 @@ void bantam_set_log(bantam_log_fn log, void *user);
 
 /* ------------------------------------------------------------------ models */
 
+/* A model does not change: any number of threads may use one at the same time. */
 typedef struct bantam_model bantam_model;
 
 /* Reads a file. It is mapped, so it must not change while the model or anything made from it
@@ -351,8 +352,7 @@ typedef int32_t (*bantam_sample_fn)(void *user, size_t index, const bantam_outpu
 
 /* Converts a float model. `sample` may be NULL for modes that need no samples. `report`, if not
  * NULL, gets a JSON object that says what became of each operator and why, whose form
- * docs/c-api.md states; freed with bantam_string_free(). `model` stays as it was, and other threads
- * may use it meanwhile. */
+ * docs/c-api.md states; freed with bantam_string_free(). */
 bantam_status bantam_convert(const bantam_model *model, const bantam_convert_options *options,
                              bantam_sample_fn sample, void *user, bantam_model **converted,
                              char **report, bantam_error **error);

@@ -15,6 +15,12 @@ pub struct bantam_model {
     signatures: Vec<CString>,
 }
 
+const _: () = {
+    // The header lets several threads use one.
+    const fn is_sync<T: Sync>() {}
+    is_sync::<bantam_model>();
+};
+
 impl bantam_model {
     pub(crate) fn new(model: Model) -> Self {
         let names = model.signatures.iter().map(|s| c_string(s.key.clone()));

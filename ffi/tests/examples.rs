@@ -131,6 +131,26 @@ fn the_c_example_runs_with_and_without_a_driver() {
     );
 }
 
+#[test]
+fn the_program_of_the_guide_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let guide = include_str!("../../docs/c-api.md");
+    let code = guide
+        .split_once("```c\n")
+        .unwrap()
+        .1
+        .split_once("```")
+        .unwrap()
+        .0;
+    let (source, program) = (folder.path().join("guide.c"), folder.path().join("guide"));
+    std::fs::write(&source, code).unwrap();
+    let mut cc = c();
+    cc.arg(&source).arg("-o").arg(&program);
+    run(with_library(&mut cc));
+    let printed = run(Command::new(&program).arg(int8(&folder)));
+    assert!(printed.contains("on virtual in 1 partition"), "{printed}");
+}
+
 /// The numbers of an array file.
 fn array(name: &str) -> Vec<u8> {
     let bytes = std::fs::read(format!("{FFI}/../cli/assets/{name}.npy")).unwrap();

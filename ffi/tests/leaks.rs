@@ -9,6 +9,7 @@
 #[path = "api/bindings.rs"]
 mod bindings;
 #[path = "api/common.rs"]
+#[macro_use]
 mod common;
 
 use std::alloc::{GlobalAlloc, Layout, System};

@@ -19,7 +19,6 @@ use bantam as _;
 pub struct Error(pub String, pub String);
 
 /// `f(args..., &mut error)`, and what became of it.
-#[macro_export]
 macro_rules! call {
     ($function:ident($($arg:expr),* $(,)?)) => {{
         // Not NULL, so that it shows who sets it.
@@ -278,10 +277,15 @@ pub unsafe extern "C" fn pixels(
 
 /// [`digits`], in int8.
 pub fn integer_digits() -> Model {
+    converted_digits(&convert_options())
+}
+
+/// [`digits`] as `options` say.
+pub fn converted_digits(options: &bantam_convert_options) -> Model {
     let float = Model::open(digits().to_str().unwrap()).unwrap();
     let options = bantam_convert_options {
         sample_count: 8,
-        ..convert_options()
+        ..*options
     };
     let mut model = ptr::null_mut();
     let done = call!(bantam_convert(

@@ -5,7 +5,6 @@ use std::ptr::{null, null_mut};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::bindings::*;
-use crate::call;
 use crate::common::{
     Error, Model, Session, convert_options, digits, integer_digits, pixels, refused, take_json,
 };

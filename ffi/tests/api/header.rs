@@ -11,7 +11,7 @@ const HEADER: &str = include_str!("../../include/bantam.h");
 const BINDINGS: &str = include_str!("bindings.rs");
 
 /// The words of `text` that `keep` keeps.
-fn words<'a>(text: &'a str, keep: impl Fn(&str) -> bool) -> BTreeSet<&'a str> {
+fn words(text: &str, keep: impl Fn(&str) -> bool) -> BTreeSet<&str> {
     let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
     words.filter(|word| keep(word)).collect()
 }

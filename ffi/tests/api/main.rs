@@ -8,6 +8,7 @@
     reason = "made from the header, as it is"
 )]
 mod bindings;
+#[macro_use]
 mod common;
 mod convert;
 mod header;

@@ -5,7 +5,6 @@ use std::ptr::{null, null_mut};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::bindings::*;
-use crate::call;
 use crate::common::{Model, digits, refused, reshape, text};
 
 #[test]

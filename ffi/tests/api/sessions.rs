@@ -7,10 +7,9 @@ use std::sync::mpsc;
 use std::thread;
 
 use crate::bindings::*;
-use crate::call;
 use crate::common::{
-    Error, Model, Session, buffers, digits, dims, integer_digits, refused, reshape, room,
-    session_options, text,
+    Error, Model, Session, buffers, convert_options, converted_digits, digits, dims,
+    integer_digits, refused, reshape, room, session_options, text,
 };
 
 fn floats(values: &[f32]) -> Vec<u8> {
@@ -49,7 +48,7 @@ fn a_shape_that_depends_on_data_is_that_of_the_last_run() {
     let x = floats(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
     for shape in [[3, 2], [1, 6]] {
         let y = session.run(&[&x, &dims(shape)]).unwrap();
-        assert_eq!(y, [x.clone()]);
+        assert_eq!(y, std::slice::from_ref(&x));
         let output = session.output(0).unwrap();
         // SAFETY: the session was not run since.
         let found = unsafe { std::slice::from_raw_parts(output.shape, output.rank) };
@@ -101,9 +100,8 @@ fn outputs_that_share_memory_are_refused() {
             size: 8,
         },
     ];
-    // SAFETY: within the array.
     let output = bantam_output {
-        data: unsafe { data.add(8) }.cast(),
+        data: data.wrapping_add(8).cast(),
         size: 24,
     };
     let run = call!(bantam_session_run(
@@ -335,6 +333,35 @@ fn every_operator_is_placed_with_a_reason() {
     refused(past, "BANTAM_INVALID_ARGUMENT", "operator 1000 of");
 }
 
+/// The names of all keys in `value`.
+fn keys(value: &serde_json::Value, all: &mut std::collections::BTreeSet<String>) {
+    match value {
+        serde_json::Value::Object(object) => {
+            for (key, value) in object {
+                all.insert(key.clone());
+                // These are the driver's names.
+                if key != "driver_cost" {
+                    keys(value, all);
+                }
+            }
+        }
+        serde_json::Value::Array(list) => list.iter().for_each(|value| keys(value, all)),
+        _ => {}
+    }
+}
+
+#[test]
+fn the_guide_has_every_key_of_the_report() {
+    let session = Session::on(&integer_digits(), "virtual?fault=fail").unwrap();
+    session.run(&[&floats(&[3.0; 64])]).unwrap();
+    let mut all = std::collections::BTreeSet::new();
+    keys(&session.report(), &mut all);
+    let guide = include_str!("../../../docs/c-api.md");
+    for key in all {
+        assert!(guide.contains(&format!("`{key}`")), "{key}");
+    }
+}
+
 #[test]
 fn without_a_driver_nothing_was_asked() {
     let session = reshape().session();
@@ -375,6 +402,25 @@ fn a_driver_that_fails_is_made_up_for_unless_that_is_forbidden() {
     let session = Session::on(&model, "virtual?fault=fail").unwrap();
     assert!(session.run(&[&pixels]).is_ok());
     assert!(session.report()["events"].as_array().unwrap().len() > 1);
+
+    let options = bantam_convert_options {
+        mode: c"int8-only".as_ptr(),
+        ..convert_options()
+    };
+    let model = converted_digits(&options);
+    let options = bantam_session_options {
+        driver: c"virtual?fault=fail&after=1".as_ptr(),
+        require_full_delegation: 1,
+        ..session_options()
+    };
+    let session = Session::new(&model, &options).unwrap();
+    session.run(&[&[3; 64]]).unwrap();
+    let failed = session.run(&[&[3; 64]]);
+    refused(
+        failed,
+        "BANTAM_NOT_DELEGATED",
+        "would have to run on the CPU path",
+    );
 }
 
 #[test]
@@ -485,6 +531,26 @@ fn a_run_on_another_thread_tells_when_it_is_over() {
     assert!(message.unwrap().contains("RESHAPE"));
     call!(bantam_session_wait(session.0)).unwrap();
     assert!(receiver.try_recv().is_err());
+}
+
+#[test]
+fn a_panic_of_done_is_the_status_of_the_run() {
+    unsafe extern "C-unwind" fn panics(_: *mut c_void, _: bantam_status, _: *const bantam_error) {
+        panic!("done for")
+    }
+    type Unwinding = unsafe extern "C-unwind" fn(*mut c_void, bantam_status, *const bantam_error);
+    // SAFETY: the library calls it by an ABI that unwinds, which bindgen has no way to know.
+    let panics: bantam_done_fn = unsafe { std::mem::transmute(panics as Unwinding) };
+    let session = reshape().session();
+    let (x, shape) = (floats(&[2.0; 6]), dims([6, 1]));
+    let mut y = [vec![0; 24]];
+    begin(&session, &[&x, &shape], &mut y, panics, null_mut()).unwrap();
+    refused(
+        call!(bantam_session_wait(session.0)),
+        "BANTAM_INTERNAL",
+        "done for",
+    );
+    session.run(&[&x, &shape]).unwrap();
 }
 
 #[test]
