@@ -109,38 +109,10 @@ pub fn shape(text: &str) -> Result<InputShape, String> {
 
 /// What legalization did, for `--report` and `--format json`.
 pub fn report_json(report: &LegalizeReport, before: Fit, after: Fit) -> Value {
-    let each = |list: &[legalize::Application]| -> Vec<Value> {
-        let entry = |a: &legalize::Application| {
-            json!({
-                "exactness": a.exactness.to_string(),
-                "from": a.from,
-                "into": a.into,
-                "rewrite": a.rewrite,
-                "tensor": a.tensor,
-            })
-        };
-        list.iter().map(entry).collect()
-    };
-    let frozen = report.frozen.iter();
-    let frozen: Vec<Value> = frozen
-        .map(|f| json!({ "from": f.from, "name": f.name, "to": f.to }))
-        .collect();
-    let left = report.left.iter();
-    let left: Vec<Value> = left
-        .map(|l| json!({ "index": l.index, "op": l.op, "reason": l.reason, "tensor": l.tensor }))
-        .collect();
-    json!({
-        "after": after.json(),
-        "applied": each(&report.applied),
-        "before": before.json(),
-        "declined": each(&report.declined),
-        "edges": report.edges,
-        "exactness": report.exactness().to_string(),
-        "frozen": frozen,
-        "judged_as_int8": report.judged_as_int8,
-        "left": left,
-        "target": report.target,
-    })
+    let mut object = report.json();
+    object["after"] = after.json();
+    object["before"] = before.json();
+    object
 }
 
 /// The same for people; empty where there is nothing to say.

@@ -19,7 +19,7 @@ static void say(void *user, int32_t level, const char *message) {
   fprintf(stderr, "%s%s\n", level == BANTAM_LOG_WARNING ? "warning: " : "", message);
 }
 
-/* One buffer of the tensor's size. NULL ends the program's usefulness, not the example. */
+/* One buffer of the tensor's size; a NULL is refused by the run. */
 static void *buffer(const bantam_tensor_info *info) {
   return calloc(info->byte_size ? info->byte_size : 1, 1);
 }

@@ -9,19 +9,22 @@
  * - Handles are opaque. What a _new, _open or _from function gives is freed by the _free function
  *   of the same type, once; _free(NULL) does nothing.
  * - A function that can fail returns a bantam_status and gives its result through a pointer, which
- *   is set to NULL (or zero) on failure. Its last parameter is `bantam_error **error`: NULL, or
- *   where to put an error that the caller frees with bantam_error_free(). It is set to NULL on
- *   success.
+ *   is set to NULL (or zero) on failure; a struct that it fills is then left as it was. Its last
+ *   parameter is `bantam_error **error`: NULL, or where to put an error that the caller frees with
+ *   bantam_error_free(). It is set to NULL on success.
  * - NULL where a pointer is required is BANTAM_INVALID_ARGUMENT, never a crash.
  * - Structs that the caller fills begin with `struct_size`; initialize them with their _INIT
  *   macro. The library reads no further than that size, so a caller compiled against an older
- *   header keeps working. Structs that the library fills are handled in the same way.
+ *   header keeps working. What a newer header has at the end is refused unless it is zero, so that
+ *   no option is ignored. Structs that the library fills are written up to the smaller size.
  * - Strings are UTF-8 and end with a zero byte. Those that a function returns belong to the handle
  *   they were asked of and live as long as it does, unless said otherwise.
  * - Numbers in buffers have this machine's byte order.
  * - Different handles may be used by different threads at the same time. One handle must not be,
- *   unless the function says that it may; a session that is in use answers BANTAM_BUSY.
- * - Nothing here ends the process, prints, or lets an exception or a panic through.
+ *   unless the function says that it may; a session that is in use answers BANTAM_BUSY, or what
+ *   the function says instead.
+ * - Nothing here ends the process, prints, or lets a panic through. A callback must not throw and
+ *   must not longjmp().
  */
 #ifndef BANTAM_H
 #define BANTAM_H
@@ -92,6 +95,7 @@ void bantam_set_log(bantam_log_fn log, void *user);
 
 /* ------------------------------------------------------------------ models */
 
+/* A model does not change: any number of threads may use one at the same time. */
 typedef struct bantam_model bantam_model;
 
 /* Reads a file. It is mapped, so it must not change while the model or anything made from it
@@ -191,16 +195,35 @@ typedef struct bantam_session_options {
   uint32_t deadline_ms;
   /* Non-zero: an operator on the CPU path is an error, here and in a run. */
   int32_t require_full_delegation;
+  /* The fewest operators of a partition; 0 for the driver's own figure. */
+  uint32_t min_partition_ops;
+  /* Compares the driver's results with those of the CPU path, bit for bit: in the first so many
+   * runs of each partition, and in each run whose number is a multiple; 0 for none. Results that
+   * differ are replaced, counted in the report and told to the log. */
+  uint32_t check_runs;
+  uint32_t check_every;
+  /* Non-zero: no partition whose data takes longer to move than the CPU path takes for its work. */
+  int32_t cost_aware;
+  /* Which operators may leave the CPU path, and which may not whatever the first says: arrays of
+   * "op:KIND", "tensor:REGEX" or "index:[SUBGRAPH/]FIRST[-LAST]". No `allow` is all. */
+  const char *const *allow;
+  size_t allow_len;
+  const char *const *deny;
+  size_t deny_len;
 } bantam_session_options;
-#define BANTAM_SESSION_OPTIONS_INIT \
-  {sizeof(bantam_session_options), NULL, NULL, NULL, BANTAM_NUMERICS_FAST, 0, 0, 0}
+#define BANTAM_SESSION_OPTIONS_INIT                                                              \
+  {                                                                                              \
+    sizeof(bantam_session_options), NULL, NULL, NULL, BANTAM_NUMERICS_FAST, 0, 0, 0, 0, 0, 0, 0, \
+        NULL, 0, NULL, 0                                                                         \
+  }
 
 /* Prepares a model to run. `options` may be NULL. The model may be freed at once. */
 bantam_status bantam_session_new(const bantam_model *model, const bantam_session_options *options,
                                  bantam_session **session, bantam_error **error);
-/* Waits for a run that is under way. */
+/* Waits for a run that bantam_session_run_async() began and its `done`. */
 void bantam_session_free(bantam_session *session);
 
+/* These two may be called at any time, by any thread. */
 size_t bantam_session_input_count(const bantam_session *session);
 size_t bantam_session_output_count(const bantam_session *session);
 /* An output whose shape depends on data has the shape of the last run. */
@@ -226,16 +249,18 @@ typedef struct bantam_output {
 } bantam_output;
 
 /* Runs the model once. `inputs` and `outputs` hold one buffer for each input and output, in the
- * model's order. They stay the caller's and are not used after the call returns. On failure the
- * content of the outputs is unspecified and the session can be run again. */
+ * model's order. They stay the caller's and are not used after the call returns. An output must not
+ * share memory with another buffer: BANTAM_INVALID_ARGUMENT. On failure the content of the outputs
+ * is unspecified and the session can be run again. */
 bantam_status bantam_session_run(bantam_session *session, const bantam_input *inputs,
                                  size_t inputs_len, const bantam_output *outputs,
                                  size_t outputs_len, bantam_error **error);
 
 /* The same on a thread of the library's. The two arrays are copied; the buffers must live until
- * the run is over. `done`, if not NULL, is called by that thread when it is over; `error` is NULL
- * unless the status is not BANTAM_OK, and lives during the call. `done` must not call a function
- * on the same session. A session has one run at a time: BANTAM_BUSY otherwise. */
+ * the run is over. `done`, if not NULL, is called by that thread when it is over, once; it is not
+ * called where this function fails. Its `error` is NULL unless the status is not BANTAM_OK, and
+ * lives during the call. `done` must not call a function on the same session. A session has one
+ * run at a time: BANTAM_BUSY otherwise. */
 typedef void (*bantam_done_fn)(void *user, bantam_status status, const bantam_error *error);
 bantam_status bantam_session_run_async(bantam_session *session, const bantam_input *inputs,
                                        size_t inputs_len, const bantam_output *outputs,
@@ -276,11 +301,13 @@ typedef struct bantam_placement {
 } bantam_placement;
 #define BANTAM_PLACEMENT_INIT {sizeof(bantam_placement), 0, 0, NULL, 0, -1, NULL, NULL}
 
-/* The number of operators that a driver was asked about; 0 where there is no driver. */
+/* The number of operators that a driver was asked about; 0 where there is no driver, so that all
+ * run on the CPU path, and while the session is in use. */
 size_t bantam_session_op_count(const bantam_session *session);
 bantam_status bantam_session_placement(const bantam_session *session, size_t index,
                                        bantam_placement *placement, bantam_error **error);
-/* All of it in one line, for people. Lives until the session is resized or freed. */
+/* All of it in one line, for people. Lives until the session is resized or freed. "" while the
+ * session is in use. */
 const char *bantam_session_summary(const bantam_session *session);
 /* All of it, and what happened in runs so far (calls that failed, operators that moved to the CPU
  * path), as one JSON object, whose form docs/c-api.md states. Freed with bantam_string_free(). */
@@ -298,7 +325,8 @@ typedef struct bantam_convert_options {
   /* "f32", "int8", "uint8" or "int16". NULL is the mode's. */
   const char *input_type;
   const char *output_type;
-  /* The text of a recipe, TOML or JSON, see docs/recipes.md. NULL for none. */
+  /* The text of a recipe, TOML or JSON, see docs/recipes.md; "best" for int8 as accurate as it
+   * gets. NULL for none. */
   const char *recipe;
   /* The entry point to convert; NULL for the first subgraph. */
   const char *signature;
@@ -306,19 +334,25 @@ typedef struct bantam_convert_options {
   size_t sample_count;
   /* The most threads; 0 is 1. */
   uint32_t threads;
+  /* With a target: by how many steps the integers of a result may change; -1 for any number. */
+  int32_t allow_inexact;
+  /* The accelerator that the result is for, by its name, such as "edgetpu", or by the path of its
+   * pack, see docs/targets.md: what it refuses of the first subgraph is rewritten where that helps,
+   * before quantization and after. NULL for none. */
+  const char *target;
 } bantam_convert_options;
 #define BANTAM_CONVERT_OPTIONS_INIT \
-  {sizeof(bantam_convert_options), NULL, NULL, NULL, NULL, NULL, 0, 0}
+  {sizeof(bantam_convert_options), NULL, NULL, NULL, NULL, NULL, 0, 0, 0, NULL}
 
-/* Fills one buffer for each input of the model with sample `index`. Called with any index below
+/* Fills one buffer for each input of the model, whose content is zero, with sample `index`. Called with any index below
  * sample_count, in any order, perhaps more than once, by one thread at a time. Non-zero stops the
  * conversion with BANTAM_CANCELLED. */
 typedef int32_t (*bantam_sample_fn)(void *user, size_t index, const bantam_output *inputs,
                                     size_t inputs_len);
 
 /* Converts a float model. `sample` may be NULL for modes that need no samples. `report`, if not
- * NULL, gets a JSON object that says what became of each operator and why; freed with
- * bantam_string_free(). */
+ * NULL, gets a JSON object that says what became of each operator and why, whose form
+ * docs/c-api.md states; freed with bantam_string_free(). */
 bantam_status bantam_convert(const bantam_model *model, const bantam_convert_options *options,
                              bantam_sample_fn sample, void *user, bantam_model **converted,
                              char **report, bantam_error **error);

@@ -1,10 +1,13 @@
 //! Conversion, with samples from the caller.
 
 use std::ffi::{c_char, c_void};
+use std::mem::offset_of;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use ::bantam_model::Model;
+use ::bantam_model::target::Target;
+use bantam_converter::legalize::{Allowance, LegalizeReport, Options, legalize};
 use bantam_converter::samples::SampleError;
 use bantam_converter::{ConvertError, IoType, Mode, Recipe, Report, Source};
 use serde::Deserialize;
@@ -32,16 +35,19 @@ pub struct bantam_convert_options {
     pub signature: *const c_char,
     pub sample_count: usize,
     pub threads: u32,
+    pub allow_inexact: i32,
+    pub target: *const c_char,
 }
 
-// SAFETY: `repr(C)`, the size comes first, and zero is a value of every field.
+// SAFETY: `repr(C)`, the size comes first, zero is a value of every field, and the end has no padding.
 unsafe impl SizeFirst for bantam_convert_options {
     const NAME: &'static str = "bantam_convert_options";
+    const FIRST: usize = offset_of!(bantam_convert_options, target);
 }
 
 /// `bantam_sample_fn` of the header; `None` is NULL.
 pub type bantam_sample_fn =
-    Option<unsafe extern "C" fn(*mut c_void, usize, *const bantam_output, usize) -> i32>;
+    Option<unsafe extern "C-unwind" fn(*mut c_void, usize, *const bantam_output, usize) -> i32>;
 
 /// The caller's samples.
 struct Callback {
@@ -111,6 +117,7 @@ unsafe fn read_recipe(
     };
     let mut recipe = match recipe {
         None => Recipe::default(),
+        Some("best") => Recipe::best(),
         Some(text) if text.trim_start().starts_with('{') => Recipe::from_json(text)?,
         Some(text) => Recipe::from_toml(text)?,
     };
@@ -127,6 +134,43 @@ unsafe fn read_recipe(
         recipe.subgraph = model.subgraph(signature)?;
     }
     Ok(recipe)
+}
+
+/// The accelerator that the result is for, and how far its numbers may change.
+struct Goal {
+    target: Target,
+    options: Options,
+}
+
+impl Goal {
+    /// # Safety
+    ///
+    /// The strings of `given` are as the header says.
+    unsafe fn read(given: &bantam_convert_options) -> Result<Option<Self>, Failure> {
+        // SAFETY: passed on to the caller.
+        let Some(name) = (unsafe { optional_str(given.target, "target") })? else {
+            return Ok(None);
+        };
+        let allow = match given.allow_inexact {
+            -1 => Allowance::Any,
+            steps => Allowance::Steps(u32::try_from(steps).map_err(|_| {
+                Failure::argument(format!(
+                    "allow_inexact is {steps}, which is no number of steps"
+                ))
+            })?),
+        };
+        Ok(Some(Self {
+            target: Target::open(name)?,
+            options: Options {
+                allow,
+                ..Options::default()
+            },
+        }))
+    }
+
+    fn legalize(&self, model: &Model) -> Result<(Model, LegalizeReport), Failure> {
+        Ok(legalize(model, &self.target, &self.options)?)
+    }
 }
 
 fn input_sizes(model: &Model, subgraph: usize) -> Result<Vec<usize>, Failure> {
@@ -181,15 +225,20 @@ pub unsafe extern "C" fn bantam_convert(
     // SAFETY: the caller vouches for each pointer.
     unsafe {
         guard(error, || {
-            let place = as_out(converted, "converted")?;
             if let Some(report) = report.as_mut() {
                 *report = std::ptr::null_mut();
             }
+            let place = as_out(converted, "converted")?;
             let model = as_ref(model, "model")?;
             let given = struct_size::read(options)?;
-            let recipe = match &given {
-                Some(given) => read_recipe(given, model)?,
-                None => Recipe::default(),
+            let (recipe, goal) = match &given {
+                Some(given) => (read_recipe(given, model)?, Goal::read(given)?),
+                None => (Recipe::default(), None),
+            };
+            let legal = goal.as_ref().map(|goal| goal.legalize(&model.model));
+            let (float, fitted) = match legal.transpose()? {
+                Some((float, fitted)) => (float, Some(fitted)),
+                None => (model.model.clone(), None),
             };
             let source = Callback {
                 call: sample,
@@ -199,16 +248,15 @@ pub unsafe extern "C" fn bantam_convert(
                     _ => 0,
                 },
                 sizes: match recipe.needs_samples() {
-                    true => input_sizes(&model.model, recipe.subgraph)?,
+                    true => input_sizes(&float, recipe.subgraph)?,
                     false => Vec::new(),
                 },
                 turn: Mutex::new(()),
                 is_stopped: AtomicBool::new(false),
             };
             let threads = given.map_or(1, |given| given.threads.max(1) as usize);
-            let done =
-                bantam_converter::convert(&model.model, &source, &recipe, threads, &|_, _| ());
-            let (made, what) = match done {
+            let done = bantam_converter::convert(&float, &source, &recipe, threads, &|_, _| ());
+            let (mut made, what) = match done {
                 Err(ConvertError::Sample {
                     source: SampleError::Cancelled,
                     ..
@@ -218,10 +266,16 @@ pub unsafe extern "C" fn bantam_convert(
                 }
                 other => other?,
             };
-            if let Some(report) = report.as_mut() {
-                *report = c_string(report_json(&recipe, &what).to_string()).into_raw();
+            let mut object = report_json(&recipe, &what);
+            if let (Some(goal), Some(fitted)) = (&goal, fitted) {
+                let (legal, integer) = goal.legalize(&made)?;
+                object["target"] = json!({ "float": fitted.json(), "integer": integer.json() });
+                made = legal;
             }
             *place = bantam_model::new(made).into_raw();
+            if let Some(report) = report.as_mut() {
+                *report = c_string(object.to_string()).into_raw();
+            }
             Ok(())
         })
     }

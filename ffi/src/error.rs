@@ -5,10 +5,12 @@ use std::fmt;
 
 use ::bantam_model::ReadError;
 use ::bantam_model::cpu::RunError;
-use bantam_converter::{ConvertError, RecipeError};
-use bantam_delegate::{DriverError, SessionError};
+use ::bantam_model::target::TargetError;
+use bantam_converter::{ConvertError, LegalizeError, RecipeError};
+use bantam_delegate::{DriverError, OffloadError, SessionError};
 
 use crate::guard::guard_or;
+use crate::string::one_line;
 
 /// A stable number, see [`status`].
 pub type bantam_status = i32;
@@ -68,6 +70,11 @@ impl Failure {
         Self::new(status::INVALID_ARGUMENT, message)
     }
 
+    /// The same, with what it is about in front.
+    pub fn of(self, what: impl fmt::Display) -> Self {
+        Self::new(self.status, format!("{what}: {}", self.message))
+    }
+
     /// `error` with its causes.
     fn chain(status: bantam_status, error: &dyn std::error::Error) -> Self {
         let mut message = error.to_string();
@@ -88,10 +95,9 @@ impl fmt::Display for Failure {
 
 impl From<Failure> for bantam_error {
     fn from(failure: Failure) -> Self {
-        let message = failure.message.replace('\0', "\u{fffd}");
         Self {
             status: failure.status,
-            message: CString::new(message).unwrap_or_default(),
+            message: one_line(&failure.message),
         }
     }
 }
@@ -106,17 +112,32 @@ impl From<ReadError> for Failure {
     }
 }
 
-impl From<RunError> for Failure {
-    fn from(error: RunError) -> Self {
+impl Failure {
+    /// Why a model cannot be prepared.
+    fn of_plan(error: &RunError) -> Self {
         let status = match error {
             RunError::Graph(_) => status::INVALID_MODEL,
-            RunError::Op { .. } | RunError::Memory { .. } => status::UNSUPPORTED,
+            RunError::NoKernel { .. } | RunError::Op { .. } | RunError::Memory { .. } => {
+                status::UNSUPPORTED
+            }
             RunError::Data(_) => status::INVALID_ARGUMENT,
-            // The only kernels from outside are those of drivers.
-            RunError::Custom { .. } => status::DRIVER,
             _ => status::RUN,
         };
-        Self::chain(status, &error)
+        Self::chain(status, error)
+    }
+
+    /// Why a model that was prepared did not run to its end.
+    pub fn of_run(error: &RunError) -> Self {
+        let status = match error {
+            RunError::Data(_) => status::INVALID_ARGUMENT,
+            // The only kernels from outside are those of drivers.
+            RunError::Custom { source, .. } => match source.reason() {
+                Some(OffloadError::Required { .. }) => status::NOT_DELEGATED,
+                _ => status::DRIVER,
+            },
+            _ => status::RUN,
+        };
+        Self::chain(status, error)
     }
 }
 
@@ -130,7 +151,7 @@ impl From<SessionError> for Failure {
     fn from(error: SessionError) -> Self {
         match error {
             SessionError::Read(error) => error.into(),
-            SessionError::Run(error) => error.into(),
+            SessionError::Run(error) => Self::of_plan(&error),
             error @ SessionError::NotDelegated(_) => Self::chain(status::NOT_DELEGATED, &error),
             error => Self::chain(status::DRIVER, &error),
         }
@@ -146,10 +167,23 @@ impl From<RecipeError> for Failure {
 impl From<ConvertError> for Failure {
     fn from(error: ConvertError) -> Self {
         let status = match error {
+            ConvertError::Run(error) => return Self::of_plan(&error),
             ConvertError::Sample { .. } | ConvertError::NoSamples => status::INVALID_ARGUMENT,
             _ => status::UNSUPPORTED,
         };
         Self::chain(status, &error)
+    }
+}
+
+impl From<TargetError> for Failure {
+    fn from(error: TargetError) -> Self {
+        Self::chain(status::INVALID_ARGUMENT, &error)
+    }
+}
+
+impl From<LegalizeError> for Failure {
+    fn from(error: LegalizeError) -> Self {
+        Self::chain(status::UNSUPPORTED, &error)
     }
 }
 

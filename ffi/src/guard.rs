@@ -1,8 +1,12 @@
 //! What stands between C and Rust: NULL, errors and panics become a status.
 
 use std::any::Any;
+use std::cell::{Cell, RefCell};
 use std::ffi::{CStr, c_char};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{self, AssertUnwindSafe, PanicHookInfo, catch_unwind};
+use std::sync::Once;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
 use crate::error::{Failure, bantam_error, bantam_status, status};
 
@@ -28,13 +32,64 @@ pub(crate) unsafe fn guard(
 
 /// What `body` returns, a panic of it included.
 pub(crate) fn caught<T>(body: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
+    let _quiet = Quiet::new();
     // A handle that a panic leaves half changed is only ever freed: the header says so.
     catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|panic| {
-        let message = format!("internal error: {}", panic_text(&*panic));
+        let place = PLACE.take().map_or(String::new(), |at| format!(" ({at})"));
+        let message = format!("internal error: {}{place}", panic_text(&*panic));
         // Dropping a foreign payload may panic again.
         std::mem::forget(panic);
         Err(Failure::new(status::INTERNAL, message))
     })
+}
+
+thread_local! {
+    /// How many calls of [`caught`] this thread is in.
+    static DEPTH: Cell<usize> = const { Cell::new(0) };
+    /// Where this thread panicked last.
+    static PLACE: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+/// How many calls of [`caught`] all threads are in.
+static CALLS: AtomicUsize = AtomicUsize::new(0);
+
+/// While it lives, a panic of this thread, or of one that works for it, prints nothing.
+struct Quiet;
+
+impl Quiet {
+    fn new() -> Self {
+        static HOOK: Once = Once::new();
+        // A thread that unwinds, which a caller in Rust may, cannot set a hook.
+        if !thread::panicking() {
+            HOOK.call_once(|| {
+                let others = panic::take_hook();
+                panic::set_hook(Box::new(move |panic| match is_ours() {
+                    true => keep_place(panic),
+                    false => others(panic),
+                }));
+            });
+        }
+        DEPTH.set(DEPTH.get() + 1);
+        CALLS.fetch_add(1, Ordering::Relaxed);
+        Self
+    }
+}
+
+impl Drop for Quiet {
+    fn drop(&mut self) {
+        DEPTH.set(DEPTH.get() - 1);
+        CALLS.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Whether this thread is in a call of the library's, or may be one of its pools: those have no name.
+fn is_ours() -> bool {
+    DEPTH.get() > 0 || (CALLS.load(Ordering::Relaxed) > 0 && thread::current().name().is_none())
+}
+
+fn keep_place(panic: &PanicHookInfo<'_>) {
+    let place = panic.location().map(ToString::to_string);
+    PLACE.with(|kept| *kept.borrow_mut() = place);
 }
 
 fn panic_text(panic: &(dyn Any + Send)) -> &str {
@@ -143,6 +198,25 @@ pub(crate) unsafe fn as_str<'a>(pointer: *const c_char, name: &str) -> Result<&'
     unsafe { optional_str(pointer, name) }?.ok_or_else(|| null(name))
 }
 
+/// An array of strings, of which none may be NULL.
+///
+/// # Safety
+///
+/// `pointer` is NULL or has `len` elements, each NULL or a string that lives as long as the result.
+pub(crate) unsafe fn as_strs<'a>(
+    pointer: *const *const c_char,
+    len: usize,
+    name: &str,
+) -> Result<Vec<&'a str>, Failure> {
+    // SAFETY: passed on to the caller.
+    let strings = unsafe { as_slice(pointer, len, name) }?;
+    let strings = strings.iter().map(|&string| {
+        // SAFETY: passed on to the caller.
+        unsafe { as_str(string, name) }
+    });
+    strings.collect()
+}
+
 pub(crate) fn null(name: &str) -> Failure {
     Failure::argument(format!("{name} is NULL"))
 }
@@ -158,5 +232,43 @@ pub(crate) unsafe fn free<T: ?Sized>(pointer: *mut T) {
             // SAFETY: not NULL, and the caller vouches for the rest.
             drop(unsafe { Box::from_raw(pointer) });
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_becomes_an_error_that_says_where() {
+        let failure = caught::<()>(|| panic!("no {}", "good")).unwrap_err();
+        assert_eq!(failure.status, status::INTERNAL);
+        let (start, place) = ("internal error: no good (", "guard.rs:");
+        assert!(failure.message.starts_with(start), "{failure}");
+        assert!(failure.message.contains(place), "{failure}");
+    }
+
+    #[test]
+    fn a_payload_that_is_no_text_is_an_error_as_well() {
+        let failure = caught::<()>(|| panic::panic_any(7)).unwrap_err();
+        assert!(failure.message.contains("a panic without a message"));
+    }
+
+    #[test]
+    fn panics_outside_of_calls_are_not_the_librarys() {
+        assert!(!is_ours());
+        assert!(caught(|| Ok(is_ours())).unwrap());
+        assert!(!is_ours());
+    }
+
+    #[test]
+    fn arrays_without_end_are_refused() {
+        let one = 1u16;
+        // SAFETY: the length is refused before anything is read.
+        let slice = unsafe { as_slice(&raw const one, usize::MAX, "numbers") };
+        assert!(slice.unwrap_err().message.starts_with("numbers has"));
+        // SAFETY: an array without elements may be NULL.
+        let slice = unsafe { as_slice(std::ptr::null::<u16>(), 0, "numbers") };
+        assert!(slice.unwrap().is_empty());
     }
 }

@@ -4,10 +4,10 @@ use std::ffi::{c_char, c_void};
 use std::sync::RwLock;
 
 use crate::guard::guard_or;
-use crate::string::c_string;
+use crate::string::one_line;
 
 /// `bantam_log_fn` of the header; `None` is NULL.
-pub type bantam_log_fn = Option<unsafe extern "C" fn(*mut c_void, i32, *const c_char)>;
+pub type bantam_log_fn = Option<unsafe extern "C-unwind" fn(*mut c_void, i32, *const c_char)>;
 
 /// What deserves attention.
 pub(crate) const WARNING: i32 = 1;
@@ -45,7 +45,7 @@ pub(crate) fn log(level: i32, message: &str) {
     // The callback may set another.
     drop(place);
     if let Some(call) = call {
-        let message = c_string(message);
+        let message = one_line(message);
         // SAFETY: the header's contract; the message lives during the call.
         unsafe { call(user, level, message.as_ptr()) }
     }

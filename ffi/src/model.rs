@@ -15,6 +15,12 @@ pub struct bantam_model {
     signatures: Vec<CString>,
 }
 
+const _: () = {
+    // The header lets several threads use one.
+    const fn is_sync<T: Sync>() {}
+    is_sync::<bantam_model>();
+};
+
 impl bantam_model {
     pub(crate) fn new(model: Model) -> Self {
         let names = model.signatures.iter().map(|s| c_string(s.key.clone()));
@@ -52,7 +58,7 @@ impl bantam_model {
 struct Borrowed {
     data: *const u8,
     size: usize,
-    release: Option<unsafe extern "C" fn(*mut c_void)>,
+    release: Option<unsafe extern "C-unwind" fn(*mut c_void)>,
     user: *mut c_void,
 }
 
@@ -128,7 +134,7 @@ pub unsafe extern "C" fn bantam_model_from_bytes(
 pub unsafe extern "C" fn bantam_model_from_static(
     data: *const c_void,
     size: usize,
-    release: Option<unsafe extern "C" fn(*mut c_void)>,
+    release: Option<unsafe extern "C-unwind" fn(*mut c_void)>,
     user: *mut c_void,
     model: *mut *mut bantam_model,
     error: *mut *mut bantam_error,
@@ -195,9 +201,11 @@ pub unsafe extern "C" fn bantam_model_to_bytes(
     // SAFETY: the caller vouches for each pointer.
     unsafe {
         guard(error, || {
+            if let Some(size) = size.as_mut() {
+                *size = 0;
+            }
             let place = as_out(data, "data")?;
             let size = size.as_mut().ok_or_else(|| null("size"))?;
-            *size = 0;
             let bytes = as_ref(model, "model")?.model.to_bytes();
             *size = bytes.len();
             *place = Box::into_raw(bytes.into_boxed_slice()).cast();

@@ -6,8 +6,8 @@ use bantam_delegate::{Placed, Session};
 
 use crate::error::{Failure, bantam_error, bantam_status};
 use crate::guard::{as_out, as_ref, guard, guard_or};
-use crate::session::{bantam_session, count};
-use crate::string::c_string;
+use crate::session::bantam_session;
+use crate::string::{c_string, one_line};
 use crate::struct_size::{self, SizeFirst};
 
 /// See the header.
@@ -58,7 +58,7 @@ impl Placements {
         });
         Self {
             ops: ops.collect(),
-            summary: c_string(placement.to_string()),
+            summary: one_line(&placement.to_string()),
         }
     }
 }
@@ -72,8 +72,12 @@ fn text(text: &Option<CString>) -> *const c_char {
 /// `session` is NULL, or from this library and not yet freed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bantam_session_op_count(session: *const bantam_session) -> usize {
-    // SAFETY: the caller vouches for it.
-    unsafe { count(session, |state| state.placements.ops.len()) }
+    guard_or(0, || {
+        // SAFETY: the caller vouches for it.
+        let claim = unsafe { session.as_ref() }.and_then(|session| session.claim().ok());
+        let Some(claim) = claim else { return 0 };
+        claim.state().map_or(0, |state| state.placements.ops.len())
+    })
 }
 
 /// # Safety

@@ -27,7 +27,7 @@ pub struct bantam_output {
 
 /// `bantam_done_fn` of the header; `None` is NULL.
 pub type bantam_done_fn =
-    Option<unsafe extern "C" fn(*mut c_void, bantam_status, *const bantam_error)>;
+    Option<unsafe extern "C-unwind" fn(*mut c_void, bantam_status, *const bantam_error)>;
 
 /// The caller's buffers, whose number and sizes were not looked at.
 struct Buffers {
@@ -63,34 +63,46 @@ impl Buffers {
     ///
     /// Each buffer is NULL or valid for its size; the outputs' for writes, and without overlap.
     unsafe fn run(&self, state: &mut State) -> Result<(), Failure> {
+        self.refuse_overlap()?;
         let mut given = Vec::with_capacity(self.inputs.len());
         for (index, input) in self.inputs.iter().enumerate() {
             // SAFETY: passed on to the caller.
-            given.push(unsafe {
-                as_slice(
-                    input.data.cast::<u8>(),
-                    input.size,
-                    &format!("input {index}"),
-                )
-            }?);
+            let bytes = unsafe { as_slice(input.data.cast::<u8>(), input.size, "its data") };
+            given.push(bytes.map_err(|failure| failure.of(format_args!("input {index}")))?);
         }
         let mut taken = Vec::with_capacity(self.outputs.len());
         for (index, output) in self.outputs.iter().enumerate() {
-            // SAFETY: passed on to the caller.
-            taken.push(unsafe {
-                as_mut_slice(
-                    output.data.cast::<u8>(),
-                    output.size,
-                    &format!("output {index}"),
-                )
-            }?);
+            // SAFETY: passed on to the caller; the outputs are apart from all else.
+            let bytes = unsafe { as_mut_slice(output.data.cast::<u8>(), output.size, "its data") };
+            taken.push(bytes.map_err(|failure| failure.of(format_args!("output {index}")))?);
         }
         let ran = state.session.run_with(&given, &mut taken);
         // A run that fails at the size of an output has changed the shapes as well.
         state.update();
-        Ok(ran?)
+        ran.map_err(|error| Failure::of_run(&error))
+    }
+
+    /// Inputs may share memory; what is written may not.
+    fn refuse_overlap(&self) -> Result<(), Failure> {
+        let span =
+            |data: *const c_void, size: usize| (data.addr(), data.addr().saturating_add(size));
+        let inputs = self.inputs.iter().map(|input| span(input.data, input.size));
+        let outputs: Vec<_> = self
+            .outputs
+            .iter()
+            .map(|output| span(output.data, output.size))
+            .collect();
+        for (index, &(start, end)) in outputs.iter().enumerate() {
+            let mut others = inputs.clone().chain(outputs[..index].iter().copied());
+            if others.any(|(other, its_end)| start.max(other) < end.min(its_end)) {
+                let message = format!("output {index} shares memory with another buffer");
+                return Err(Failure::argument(message));
+            }
+        }
+        Ok(())
     }
 }
+
 /// # Safety
 ///
 /// See the header.
@@ -177,8 +189,11 @@ fn in_background(claim: Claim, buffers: &Buffers, done: &Done) -> Result<(), Fai
     let result = caught(|| unsafe { buffers.run(&mut *claim.state()?) });
     // Whoever is told may begin the next run.
     drop(claim);
-    done.tell(&result);
-    result
+    let told = caught(|| {
+        done.tell(&result);
+        Ok(())
+    });
+    result.and(told)
 }
 
 fn broken() -> Failure {

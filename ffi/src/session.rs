@@ -1,16 +1,19 @@
 //! `bantam_session`: a loaded model, ready to run.
 
 use std::ffi::c_char;
+use std::mem::offset_of;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use ::bantam_model::{Model, Numerics};
-use bantam_delegate::{Deadline, OffloadOptions, Options, Session};
+use bantam_delegate::{
+    Check, Deadline, Economy, OffloadOptions, Options, Selector, Session, Steering,
+};
 
 use crate::error::{Failure, bantam_error, bantam_status, status};
-use crate::guard::{as_out, as_ref, as_slice, free, guard, guard_or, optional_str};
+use crate::guard::{as_out, as_ref, as_slice, as_strs, free, guard, guard_or, optional_str};
 use crate::log::{self, log};
 use crate::model::bantam_model;
 use crate::placement::Placements;
@@ -20,6 +23,9 @@ use crate::tensor::{TensorRecord, bantam_tensor_info};
 /// Opaque to C.
 pub struct bantam_session {
     shared: Arc<Shared>,
+    /// How many there are does not change, so that this is known during runs as well.
+    inputs: usize,
+    outputs: usize,
     /// The run that `bantam_session_run_async` began last.
     pub(crate) pending: Mutex<Option<JoinHandle<Result<(), Failure>>>>,
 }
@@ -101,8 +107,9 @@ impl State {
 
     /// Takes over what a run may have changed.
     pub fn update(&mut self) {
-        let outputs = self.session.outputs();
-        self.outputs = outputs.iter().map(TensorRecord::new).collect();
+        for (record, info) in self.outputs.iter_mut().zip(self.session.outputs()) {
+            record.update(info);
+        }
         for event in self.session.events_after(self.told) {
             log(log::WARNING, &event.to_string());
             self.told += 1;
@@ -123,11 +130,37 @@ pub struct bantam_session_options {
     pub threads: u32,
     pub deadline_ms: u32,
     pub require_full_delegation: i32,
+    pub min_partition_ops: u32,
+    pub check_runs: u32,
+    pub check_every: u32,
+    pub cost_aware: i32,
+    pub allow: *const *const c_char,
+    pub allow_len: usize,
+    pub deny: *const *const c_char,
+    pub deny_len: usize,
 }
 
-// SAFETY: `repr(C)`, the size comes first, and zero is a value of every field.
+// SAFETY: `repr(C)`, the size comes first, zero is a value of every field, and the end has no padding.
 unsafe impl SizeFirst for bantam_session_options {
     const NAME: &'static str = "bantam_session_options";
+    const FIRST: usize = offset_of!(bantam_session_options, min_partition_ops);
+}
+
+/// # Safety
+///
+/// As of [`as_strs`].
+unsafe fn selectors(
+    texts: *const *const c_char,
+    len: usize,
+    name: &str,
+) -> Result<Vec<Selector>, Failure> {
+    // SAFETY: passed on to the caller.
+    let texts = unsafe { as_strs(texts, len, name) }?;
+    let parsed = texts.iter().map(|text| {
+        let selector = text.parse::<Selector>();
+        selector.map_err(|error| Failure::argument(format!("{name}: {error}")))
+    });
+    parsed.collect()
 }
 
 /// # Safety
@@ -142,11 +175,13 @@ unsafe fn read_options(
         return Ok(Options::default());
     };
     // SAFETY: passed on to the caller, who vouches for the strings.
-    let (driver, device, signature) = unsafe {
+    let (driver, device, signature, allow, deny) = unsafe {
         (
             optional_str(given.driver, "driver")?,
             optional_str(given.device, "device")?,
             optional_str(given.signature, "signature")?,
+            selectors(given.allow, given.allow_len, "allow")?,
+            selectors(given.deny, given.deny_len, "deny")?,
         )
     };
     let numerics = match given.numerics {
@@ -161,6 +196,16 @@ unsafe fn read_options(
             devices: device.map(str::to_owned).into_iter().collect(),
             deadline: (!deadline.is_zero()).then(|| Deadline::new(deadline)),
             requires_full_delegation: given.require_full_delegation != 0,
+            check: Check {
+                first: given.check_runs.into(),
+                every: given.check_every.into(),
+            },
+            steering: Steering {
+                allow,
+                deny,
+                min_ops: (given.min_partition_ops > 0).then_some(given.min_partition_ops as usize),
+                economy: (given.cost_aware != 0).then(Economy::default),
+            },
             ..OffloadOptions::default()
         },
         driver: driver.map_err(|e| Failure::argument(format!("driver: {e}")))?,
@@ -190,6 +235,8 @@ pub unsafe extern "C" fn bantam_session_new(
             let state = State::new(model.model.clone(), options)?;
             log(log::INFO, &state.session.placement().to_string());
             *place = Box::into_raw(Box::new(bantam_session {
+                inputs: state.inputs.len(),
+                outputs: state.outputs.len(),
                 shared: Arc::new(Shared {
                     is_claimed: AtomicBool::new(false),
                     state: Mutex::new(state),
@@ -210,20 +257,14 @@ pub unsafe extern "C" fn bantam_session_free(session: *mut bantam_session) {
     unsafe { free(session) }
 }
 
-/// What `body` returns for a session that is not in use; 0 otherwise.
-///
 /// # Safety
 ///
 /// `session` is NULL, or from this library and not yet freed.
-pub(crate) unsafe fn count(
-    session: *const bantam_session,
-    body: impl FnOnce(&State) -> usize,
-) -> usize {
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bantam_session_input_count(session: *const bantam_session) -> usize {
     guard_or(0, || {
-        // SAFETY: passed on to the caller.
-        let claim = unsafe { session.as_ref() }.and_then(|session| session.claim().ok());
-        let Some(claim) = claim else { return 0 };
-        claim.state().map_or(0, |state| body(&state))
+        // SAFETY: the caller vouches for it.
+        unsafe { session.as_ref() }.map_or(0, |session| session.inputs)
     })
 }
 
@@ -231,18 +272,11 @@ pub(crate) unsafe fn count(
 ///
 /// `session` is NULL, or from this library and not yet freed.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn bantam_session_input_count(session: *const bantam_session) -> usize {
-    // SAFETY: the caller vouches for it.
-    unsafe { count(session, |state| state.inputs.len()) }
-}
-
-/// # Safety
-///
-/// `session` is NULL, or from this library and not yet freed.
-#[unsafe(no_mangle)]
 pub unsafe extern "C" fn bantam_session_output_count(session: *const bantam_session) -> usize {
-    // SAFETY: the caller vouches for it.
-    unsafe { count(session, |state| state.outputs.len()) }
+    guard_or(0, || {
+        // SAFETY: the caller vouches for it.
+        unsafe { session.as_ref() }.map_or(0, |session| session.outputs)
+    })
 }
 
 /// # Safety

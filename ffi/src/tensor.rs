@@ -44,6 +44,13 @@ impl TensorRecord {
         }
     }
 
+    /// Takes over the shape that a run gave, which is most often the one before.
+    pub fn update(&mut self, info: &TensorInfo) {
+        if self.info.shape != info.shape {
+            self.info.shape.clone_from(&info.shape);
+        }
+    }
+
     /// # Safety
     ///
     /// `place` is NULL, or valid for as many bytes as its `struct_size` says.

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use bantam_model::{NodeId, Subgraph};
+use serde_json::{Value, json};
 
 use super::Found;
 use super::shapes::Frozen;
@@ -126,5 +127,38 @@ impl LegalizeReport {
     pub fn exactness(&self) -> Exactness {
         let each = self.applied.iter().map(|a| a.exactness);
         each.max().unwrap_or(Exactness::Exact)
+    }
+
+    /// The same for programs.
+    pub fn json(&self) -> Value {
+        let each = |list: &[Application]| -> Value {
+            let entry = |a: &Application| {
+                json!({
+                    "exactness": a.exactness.to_string(),
+                    "from": a.from,
+                    "into": a.into,
+                    "rewrite": a.rewrite,
+                    "tensor": a.tensor,
+                })
+            };
+            list.iter().map(entry).collect()
+        };
+        let frozen = self.frozen.iter();
+        let frozen = frozen.map(|f| json!({ "from": f.from, "name": f.name, "to": f.to }));
+        let left = self.left.iter().map(
+            |l| json!({ "index": l.index, "op": l.op, "reason": l.reason, "tensor": l.tensor }),
+        );
+        json!({
+            "after": { "ops": self.after.ops, "supported": self.after.supported },
+            "applied": each(&self.applied),
+            "before": { "ops": self.before.ops, "supported": self.before.supported },
+            "declined": each(&self.declined),
+            "edges": self.edges,
+            "exactness": self.exactness().to_string(),
+            "frozen": frozen.collect::<Value>(),
+            "judged_as_int8": self.judged_as_int8,
+            "left": left.collect::<Value>(),
+            "target": self.target,
+        })
     }
 }
