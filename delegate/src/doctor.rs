@@ -6,8 +6,8 @@ use std::fs::{self, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::DriverSpec;
 use crate::driver::{self, DriverError};
+use crate::spec::{DriverSpec, EdgeTpuDevice, Library};
 
 /// An accelerator that the system shows.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +20,8 @@ pub struct Found {
     pub node: PathBuf,
     /// Whether it waits for its firmware.
     pub is_bare: bool,
+    /// Megabits a second of its USB port.
+    pub mbit: Option<u32>,
 }
 
 /// How a check ended.
@@ -36,7 +38,8 @@ pub enum Health {
 /// One check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Check {
-    /// What was checked, stable over versions: `driver`, `devices`, `usb`, `pci`, `helper`.
+    /// What was checked, stable over versions: `usb`, `usb-speed`, `pci`, `pci-module`, `page-size`, `busy`, `temperature`,
+    /// `driver`, `devices`, `options`.
     pub name: &'static str,
     /// How it ended.
     pub health: Health,
@@ -84,6 +87,7 @@ pub fn scan(root: &Path) -> Vec<Found> {
         description: "Edge TPU on PCI Express".to_owned(),
         node: root.join("dev").join(name),
         is_bare: false,
+        mbit: None,
     }));
     found
 }
@@ -102,7 +106,8 @@ fn usb(root: &Path) -> Vec<Found> {
         let &(.., is_bare) = known?;
         let number = |file| read(&name, file)?.parse::<u32>().ok();
         let (bus, device) = (number("busnum")?, number("devnum")?);
-        let speed = read(&name, "speed").map_or(String::new(), |mbit| format!(", {mbit} Mbit/s"));
+        let mbit = number("speed");
+        let speed = mbit.map_or(String::new(), |mbit| format!(", {mbit} Mbit/s"));
         let state = match is_bare {
             true => "without its firmware yet",
             false => "ready",
@@ -112,6 +117,7 @@ fn usb(root: &Path) -> Vec<Found> {
             description: format!("Edge TPU on USB ({vendor}:{product}, {state}{speed})"),
             node: root.join(format!("dev/bus/usb/{bus:03}/{device:03}")),
             is_bare,
+            mbit,
         })
     };
     names(&folder).into_iter().filter_map(device).collect()
@@ -129,14 +135,156 @@ fn names(folder: &Path) -> Vec<String> {
 
 /// Checks what the system shows, and `spec`'s driver if there is one. `root` is `/`, or a copy of what matters of it.
 pub fn examine(root: &Path, spec: Option<&DriverSpec>) -> Vec<Check> {
-    let mut checks: Vec<Check> = scan(root).iter().map(node).collect();
-    if checks.is_empty() {
-        checks.push(no_device(spec));
-    }
+    let mut checks = system(root, spec);
     if let Some(spec) = spec.filter(|&spec| *spec != DriverSpec::Cpu) {
         checks.extend(library(spec));
     }
     checks
+}
+
+/// What is wrong with the Edge TPU at `path`, or with all of them, and what to try: for a library that gives no reasons.
+pub(crate) fn edge_tpu_trouble(root: &Path, path: Option<&Path>) -> String {
+    let spec = DriverSpec::EdgeTpu {
+        device: Default::default(),
+        options: Default::default(),
+    };
+    let found = scan(root);
+    let one = path.and_then(|path| found.iter().find(|found| Path::new(&found.id) == path));
+    let checks = match one {
+        Some(found) => device(root, found),
+        None => system(root, Some(&spec)),
+    };
+    let told = |check: &Check| Some(format!("{}; try: {}", check.found, check.hint.as_ref()?));
+    let told: Vec<String> = checks.iter().filter_map(told).collect();
+    match told.is_empty() {
+        true => {
+            "the library gives no reason; option verbosity=10 makes it say what it does".to_owned()
+        }
+        false => told.join("; "),
+    }
+}
+
+fn system(root: &Path, spec: Option<&DriverSpec>) -> Vec<Check> {
+    let found = scan(root);
+    let mut checks: Vec<Check> = found.iter().flat_map(|found| device(root, found)).collect();
+    checks.extend(cards(root));
+    if checks.is_empty() {
+        checks.push(no_device(spec));
+    }
+    checks
+}
+
+fn device(root: &Path, found: &Found) -> Vec<Check> {
+    let more = [busy(root, found), speed(found), page_size(root, found)];
+    let mut checks = vec![node(found)];
+    checks.extend(more.into_iter().flatten());
+    checks.extend(temperature(root, found));
+    checks
+}
+
+/// A card on PCI Express that no module has taken. Its ids: coral.ai's guide to the M.2 card.
+fn cards(root: &Path) -> Option<Check> {
+    let folder = root.join("sys/bus/pci/devices");
+    let is = |name: &str, file: &str, id: &str| {
+        let text = fs::read_to_string(folder.join(name).join(file));
+        text.is_ok_and(|text| text.trim() == id)
+    };
+    let names = names(&folder);
+    let mut cards = names
+        .iter()
+        .filter(|name| is(name, "vendor", "0x1ac1") && is(name, "device", "0x089a"));
+    let card = cards.next()?;
+    let is_taken = self::names(&root.join("dev"))
+        .iter()
+        .any(|name| name.starts_with("apex_"));
+    let has_module = root.join("sys/module/apex").exists();
+    (!is_taken).then(|| {
+        Check::wrong(
+            "pci-module",
+            Health::Bad,
+            format!("an Edge TPU is at PCI {card}, and there is no /dev/apex_*"),
+            match has_module {
+                true => "the module apex is loaded and has not taken it: `dmesg | grep apex` says why",
+                false => {
+                    "install gasket-dkms and `modprobe apex`; under Secure Boot the module has to be signed, and a newer \
+                     kernel needs a newer gasket"
+                }
+            },
+        )
+    })
+}
+
+/// The processes that hold a device open.
+fn busy(root: &Path, found: &Found) -> Option<Check> {
+    let node = found.node.strip_prefix(root).unwrap_or(&found.node);
+    let node = Path::new("/").join(node);
+    let proc = root.join("proc");
+    let own = std::process::id().to_string();
+    let holds = |pid: &&String| {
+        let is_process = pid.bytes().all(|byte| byte.is_ascii_digit()) && **pid != own;
+        let fds = is_process.then(|| fs::read_dir(proc.join(pid).join("fd")).ok())?;
+        let mut links = fds?
+            .flatten()
+            .filter_map(|fd| fs::read_link(fd.path()).ok());
+        links.any(|link| link == node).then_some(())
+    };
+    let names = names(&proc);
+    let mut holders = names.iter().filter(|pid| holds(pid).is_some());
+    let pid = holders.next()?;
+    let name = fs::read_to_string(proc.join(pid).join("comm")).unwrap_or_default();
+    Some(Check::wrong(
+        "busy",
+        Health::Doubtful,
+        format!("{} is held by process {pid} ({})", found.id, name.trim()),
+        "an Edge TPU serves one process at a time: end that one, or give this one another device",
+    ))
+}
+
+fn speed(found: &Found) -> Option<Check> {
+    let mbit = found.mbit.filter(|&mbit| mbit < 5000)?;
+    Some(Check::wrong(
+        "usb-speed",
+        Health::Doubtful,
+        format!("{} is connected at {mbit} Mbit/s", found.id),
+        "use a USB 3 port and the cable that came with it: models that do not fit the cache, and large inputs, are slower here",
+    ))
+}
+
+/// The module for cards maps memory in pages of 4 KiB.
+fn page_size(root: &Path, found: &Found) -> Option<Check> {
+    if found.id.contains("/usb/") {
+        return None;
+    }
+    let text = fs::read_to_string(root.join("proc/self/smaps")).ok()?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("KernelPageSize:"))?;
+    let kib: u32 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    (kib != 4).then(|| {
+        Check::wrong(
+            "page-size",
+            Health::Bad,
+            format!("the kernel's pages have {kib} KiB"),
+            "boot a kernel with pages of 4 KiB; on a Raspberry Pi 5, kernel=kernel8.img in config.txt",
+        )
+    })
+}
+
+/// The chip's temperature, which cards tell.
+fn temperature(root: &Path, found: &Found) -> Option<Check> {
+    let name = found.id.strip_prefix("/dev/")?;
+    let path = root.join("sys/class/apex").join(name).join("temp");
+    let degrees = fs::read_to_string(path).ok()?.trim().parse::<i64>().ok()? / 1000;
+    let text = format!("{}: {degrees} degrees Celsius", found.id);
+    Some(match degrees {
+        ..85 => Check::good("temperature", text),
+        _ => Check::wrong(
+            "temperature",
+            Health::Doubtful,
+            text,
+            "the chip slows down when it is hot, and stops at 105 degrees: cool it",
+        ),
+    })
 }
 
 /// That nothing was found matters only to whoever wants an Edge TPU.
@@ -192,9 +340,17 @@ fn node(found: &Found) -> Check {
     }
 }
 
-/// Whether the driver loads and what it finds.
+/// Whether the driver loads and what it finds. A delegate may end its process, so it gets one of its own where that can be had.
 fn library(spec: &DriverSpec) -> Vec<Check> {
-    let driver = match driver::open(spec) {
+    let mut tried = spec.clone();
+    if let DriverSpec::EdgeTpu { options, .. } | DriverSpec::Tflite(Library { options, .. }) =
+        &mut tried
+        && driver::can_isolate()
+        && options.get("isolate").is_none()
+    {
+        options.0.push(("isolate".to_owned(), "1".to_owned()));
+    }
+    let driver = match driver::open(&tried) {
         Ok(driver) => driver,
         Err(error) => {
             let hint = hint(&error);
@@ -226,12 +382,40 @@ fn library(spec: &DriverSpec) -> Vec<Check> {
             Check::good("devices", list.join(", "))
         }
     });
+    checks.extend(unnumbered(spec));
     checks
+}
+
+/// Options of an Edge TPU that is not named: the library itself would drop them.
+fn unnumbered(spec: &DriverSpec) -> Option<Check> {
+    match spec {
+        DriverSpec::EdgeTpu {
+            device: EdgeTpuDevice::Any,
+            options,
+        } if !options.0.is_empty() => Some(Check::wrong(
+            "options",
+            Health::Doubtful,
+            format!("the options of {spec} are for the first device"),
+            "name one: edgetpu:usb:0",
+        )),
+        _ => None,
+    }
 }
 
 /// What to try against an error of a driver.
 pub fn hint(error: &DriverError) -> String {
     match error {
+        DriverError::Load { cause, .. } if cause.starts_with("libusb-1.0") => {
+            "install libusb: `apt-get install libusb-1.0-0`, `dnf install libusb1`".to_owned()
+        }
+        DriverError::Load { path, cause } if path.contains("edgetpu") && cause.contains(path) => {
+            "install the Edge TPU runtime (libedgetpu1-std, https://coral.ai/software/), or name the library: \
+             edgetpu?library=PATH, or BANTAM_LIBEDGETPU=PATH"
+                .to_owned()
+        }
+        DriverError::Symbol { symbol, .. } if symbol.contains("edgetpu_") => {
+            "it is no libedgetpu; a delegate of TFLite is named tflite:LIB".to_owned()
+        }
         DriverError::Load { path, cause } if cause.contains("No such file") => {
             if cause.contains(path) {
                 "check the path; a bare name is searched for as the system does, see LD_LIBRARY_PATH".to_owned()

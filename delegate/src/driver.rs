@@ -12,6 +12,11 @@ pub mod bantam;
     reason = "maps memory that it shares with another process"
 )]
 pub mod child;
+#[allow(
+    unsafe_code,
+    reason = "calls functions of a vendor's library, which call back"
+)]
+pub mod edgetpu;
 mod gpu;
 mod open;
 #[allow(
@@ -20,6 +25,7 @@ mod open;
 )]
 pub mod tflite;
 
+pub(crate) use open::can_isolate;
 pub use open::{VIRTUAL_DRIVER, open, virtual_library};
 
 use std::fmt;
@@ -55,6 +61,15 @@ pub trait Executable: Send {
     /// Runs once. Each input and output has the bytes of its tensor in the partition, in this
     /// machine's byte order. After an error the outputs are unspecified.
     fn run(&mut self, inputs: &[&[u8]], outputs: &mut [&mut [u8]]) -> Result<(), DriverError>;
+
+    /// Forgets what earlier runs left in the partition's variables: the next one starts as the first did.
+    ///
+    /// # Errors
+    ///
+    /// It cannot, and has to be compiled again for that.
+    fn reset(&mut self) -> Result<(), DriverError> {
+        Ok(())
+    }
 
     /// What ends a call of [`Self::run`] from another thread, if the driver can do that.
     fn canceller(&self) -> Option<Box<dyn Fn() + Send + Sync>> {

@@ -10,6 +10,7 @@ mod offload;
 mod place;
 mod report;
 mod rewrite;
+mod twin;
 mod worker;
 
 use std::path::Path;
@@ -26,7 +27,7 @@ pub use self::report::{
     Action, Counters, Deadline, Event, OpPlacement, PartitionPlacement, Placed, Placement, Report,
 };
 
-use self::offload::{Care, Offload};
+use self::offload::{Care, Offload, Twin};
 use self::place::{Candidate, Cut, Known};
 use self::report::Log;
 use self::rewrite::{Offloads, Origin, Rewritten};
@@ -227,7 +228,9 @@ impl Session {
             source,
         };
         let steering = &options.offload.steering;
-        let cut = place::cut(&known, options.subgraph, &*driver, steering).map_err(at_driver)?;
+        let twin = model.twin()?;
+        let cut = place::cut(&known, options.subgraph, &*driver, steering, twin.as_ref());
+        let cut = cut.map_err(at_driver)?;
         needs_driver(model, &cut, &name)?;
         let offloaded = compile(&known, cut, &driver, options).map_err(at_driver)?;
         let partitions = &offloaded.cut.partitions;
@@ -271,16 +274,23 @@ impl Session {
     }
 
     fn on_cpu(model: &Model, options: &Options) -> Result<Self, SessionError> {
-        let stages = Staged::new(model, &cpu_options(options)).map_err(|error| {
-            match vendor_operator(&error) {
-                Some((op, needed)) => SessionError::NeedsDriver {
-                    op: op.into(),
-                    needed: needed.into(),
-                    driver: DriverSpec::Cpu.to_string(),
-                },
-                None => error.into(),
+        let stages = match Staged::new(model, &cpu_options(options)) {
+            Ok(stages) => stages,
+            Err(error) => {
+                let Some((op, needed)) = vendor_operator(&error) else {
+                    return Err(error.into());
+                };
+                let twin = model.twin()?.filter(|_| options.subgraph == 0);
+                return match twin {
+                    Some(twin) => Self::on_twin(model, &twin, options),
+                    None => Err(SessionError::NeedsDriver {
+                        op: op.into(),
+                        needed: needed.into(),
+                        driver: DriverSpec::Cpu.to_string(),
+                    }),
+                };
             }
-        })?;
+        };
         let placement = Placement {
             driver: DriverSpec::Cpu.to_string(),
             ops: stages.ops(),
@@ -292,6 +302,19 @@ impl Session {
             return Err(SessionError::NotDelegated(Box::new(placement)));
         }
         Ok(Self::of(model, stages, placement, options.subgraph))
+    }
+
+    /// The original that the compiled `model` carries, with the names of `model`'s inputs and outputs.
+    fn on_twin(model: &Model, twin: &Model, options: &Options) -> Result<Self, SessionError> {
+        let mut session = Self::on_cpu(&twin.clone().without_twin(), options)?;
+        let subgraph = &model.subgraphs[0];
+        for (info, &id) in session.inputs.iter_mut().zip(&subgraph.inputs) {
+            info.name.clone_from(&subgraph[id].name);
+        }
+        for (info, &id) in session.outputs.iter_mut().zip(&subgraph.outputs) {
+            info.name.clone_from(&subgraph[id].name);
+        }
+        Ok(session)
     }
 
     fn of(model: &Model, stages: Staged, placement: Placement, entry: usize) -> Self {
@@ -467,6 +490,9 @@ impl Session {
     /// Forgets what earlier runs left in variables: the next one starts as the first did.
     pub fn reset_variables(&mut self) {
         self.stages.reset_variables();
+        for offload in &self.offloads {
+            offload.reset();
+        }
     }
 
     fn update_shapes(&mut self) {
@@ -602,16 +628,22 @@ fn compile(
             device: (!devices.is_empty()).then(|| devices[place % devices.len()].clone()),
             partition: extract(&known.model, candidate.subgraph, &candidate.partition),
         };
-        let has_twin = candidate.has_twin;
+        let twin = Twin {
+            exists: candidate.has_twin,
+            original: candidate.original.clone(),
+            keeps_state: candidate.keeps_state,
+        };
+        // The CPU path has kernels for the operators themselves, and not only for the original.
+        let has_kernels = candidate.has_twin && candidate.original.is_none();
         let (care, log) = (Arc::clone(&care), Arc::clone(&done.log));
-        let opened = Offload::open(place, source, has_twin, care, log);
+        let opened = Offload::open(place, source, twin, care, log);
         let refusal = match opened {
             Ok(opened) => {
                 done.offloads.push(Arc::new(opened));
                 done.cut.partitions.push(candidate);
                 None
             }
-            Err(DriverError::Refused(reason)) if has_twin => Some(reason),
+            Err(DriverError::Refused(reason)) if has_kernels => Some(reason),
             Err(error) => return Err(error),
         };
         let placed = Placed::Partition(number);

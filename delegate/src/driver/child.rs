@@ -276,9 +276,14 @@ impl ChildDriver {
         let helper = self.host.helper.clone().map_or_else(helper, Ok)?;
         slot.process = Some(Process::start(&helper)?);
         slot.number += 1;
+        let mut spec = self.spec.clone();
+        if let DriverSpec::Tflite(library) = &mut spec {
+            // This is the process of its own.
+            library.options.0.push(("try".to_owned(), "0".to_owned()));
+        }
         let request = Request::Open {
             version: wire::VERSION,
-            spec: self.spec.to_string(),
+            spec: spec.to_string(),
         };
         match slot.call(&request, self.host.setup_deadline) {
             Ok(Answer::Opened(opened)) => Ok((slot, opened)),
@@ -386,6 +391,17 @@ impl Executable for ChildExecutable {
             self.memory.read(place.clone(), bytes);
         }
         Ok(())
+    }
+
+    fn reset(&mut self) -> Result<(), DriverError> {
+        let executable = self.executable;
+        match self
+            .slot()?
+            .call(&Request::Reset { executable }, self.deadline)?
+        {
+            Answer::Done => Ok(()),
+            other => Err(unexpected(&other)),
+        }
     }
 
     /// Asks the driver to end the run, and if that takes too long, ends its process.

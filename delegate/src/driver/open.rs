@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::bantam::BantamDriver;
+use super::edgetpu::EdgeTpu;
 use super::gpu::Gpu;
 use super::tflite::TfliteDriver;
 use super::{Driver, DriverError};
@@ -26,6 +27,8 @@ pub(crate) struct HostOptions {
     pub deadline: Duration,
     /// The time for any other call: `setup-deadline`, in milliseconds.
     pub setup_deadline: Duration,
+    /// Whether a delegate for TFLite is tried out in a process of its own first: `try`.
+    pub tries: bool,
 }
 
 impl Default for HostOptions {
@@ -36,6 +39,7 @@ impl Default for HostOptions {
             helper: None,
             deadline: Duration::from_secs(60),
             setup_deadline: Duration::from_secs(300),
+            tries: true,
         }
     }
 }
@@ -46,11 +50,20 @@ impl Default for HostOptions {
 /// of its own), and with that `deadline=MS` (of a run), `setup-deadline=MS` (of any other call) and `helper=PATH` (the `bantam`
 /// command that holds it, where it is not to be looked for).
 ///
+/// A delegate for TFLite is shown a small model in a process of its own before it is loaded, where there is a `bantam` command to
+/// hold it; `try=0` does without. `device` is its own option.
+///
 /// # Errors
 ///
 /// The library cannot be loaded or opened, an option makes no sense, or this version has no such driver.
 pub fn open(spec: &DriverSpec) -> Result<Box<dyn Driver>, DriverError> {
     let (host, spec) = HostOptions::split(spec)?;
+    if matches!(spec, DriverSpec::Tflite(_))
+        && host.tries
+        && (host.helper.is_some() || can_isolate())
+    {
+        try_out(&spec, &host)?;
+    }
     if host.isolate {
         return isolated(&spec, host);
     }
@@ -80,6 +93,19 @@ pub fn open(spec: &DriverSpec) -> Result<Box<dyn Driver>, DriverError> {
             // SAFETY: whoever names a library as a driver vouches that it is one.
             #[allow(unsafe_code, reason = "loads a vendor's library")]
             let driver = unsafe { TfliteDriver::load(&library.path, &library.options.0) }?;
+            Ok(Box::new(driver))
+        }
+        DriverSpec::EdgeTpu { device, options } => {
+            let device = match &host.device {
+                None => device.clone(),
+                Some(id) => id.parse().map_err(|_| DriverError::Option {
+                    option: format!("device={id}"),
+                    cause: "it is no device of an Edge TPU, such as usb:0".to_owned(),
+                })?,
+            };
+            // SAFETY: whoever names the Edge TPU vouches that the library is its.
+            #[allow(unsafe_code, reason = "loads a vendor's library")]
+            let driver = unsafe { EdgeTpu::load(&device, options) }?;
             Ok(Box::new(driver))
         }
         DriverSpec::Cpu => Err(DriverError::Unavailable {
@@ -119,6 +145,58 @@ pub fn virtual_library() -> Option<PathBuf> {
     Some(beside.join(name)).filter(|path| path.is_file())
 }
 
+/// Whether a driver can have a process of its own: the `bantam` command is found.
+pub(crate) fn can_isolate() -> bool {
+    #[cfg(unix)]
+    return super::child::helper().is_ok_and(|path| path.is_file());
+    #[cfg(not(unix))]
+    false
+}
+
+/// Shows a delegate for TFLite one small model in a process of its own. One that reaches into TFLite's own objects ends that
+/// process and not this one.
+#[cfg(unix)]
+fn try_out(spec: &DriverSpec, host: &HostOptions) -> Result<(), DriverError> {
+    use super::child::ChildDriver;
+    let tried = match ChildDriver::open(spec, host.clone()) {
+        Ok(driver) => driver.supports(&smallest(), 0).map(|_| ()),
+        Err(error) => Err(error),
+    };
+    match tried {
+        Err(DriverError::Died(how)) => Err(DriverError::Unavailable {
+            spec: spec.to_string(),
+            cause: format!(
+                "it ended its process ({how}) when it was shown an ADD; delegates that look behind the interface into TFLite's \
+                 own objects, as XNNPACK does from 2.20, run in TFLite alone"
+            ),
+        }),
+        // What else is wrong with it, it says here as well.
+        _ => Ok(()),
+    }
+}
+
+#[cfg(not(unix))]
+fn try_out(_: &DriverSpec, _: &HostOptions) -> Result<(), DriverError> {
+    Ok(())
+}
+
+/// A model of one ADD.
+#[cfg(unix)]
+fn smallest() -> bantam_model::Model {
+    use bantam_model::{DType, Model, Node, Subgraph, Tensor, ops};
+    let mut subgraph = Subgraph::default();
+    let mut add = |name: &str| subgraph.add_tensor(Tensor::new(name, DType::F32, [1, 4]));
+    let (a, b, sum) = (add("a"), add("b"), add("sum"));
+    (subgraph.inputs, subgraph.outputs) = (vec![a, b], vec![sum]);
+    subgraph
+        .nodes
+        .push(Node::new(ops::Add::default(), &[a, b], &[sum]));
+    Model {
+        subgraphs: vec![subgraph],
+        ..Model::default()
+    }
+}
+
 #[cfg(unix)]
 fn isolated(spec: &DriverSpec, host: HostOptions) -> Result<Box<dyn Driver>, DriverError> {
     Ok(Box::new(super::child::ChildDriver::open(spec, host)?))
@@ -137,6 +215,7 @@ impl HostOptions {
     fn split(spec: &DriverSpec) -> Result<(Self, DriverSpec), DriverError> {
         let mut host = Self::default();
         let mut spec = spec.clone();
+        let is_tflite = matches!(spec, DriverSpec::Tflite(_));
         let Some(options) = options_mut(&mut spec) else {
             return Ok((host, spec));
         };
@@ -150,12 +229,16 @@ impl HostOptions {
                 Ok(milliseconds @ 1..) => Ok(Duration::from_millis(milliseconds)),
                 _ => Err(wrong("it is not a number of milliseconds")),
             };
+            let flag = || match value.as_str() {
+                "0" | "false" => Ok(false),
+                "1" | "true" => Ok(true),
+                _ => Err(wrong("it is neither 0 nor 1")),
+            };
             match key.as_str() {
-                "isolate" => match value.as_str() {
-                    "0" | "false" => host.isolate = false,
-                    "1" | "true" => host.isolate = true,
-                    _ => return Err(wrong("it is neither 0 nor 1")),
-                },
+                "isolate" => host.isolate = flag()?,
+                "try" if is_tflite => host.tries = flag()?,
+                // Delegates have options of this name.
+                "device" if is_tflite => rest.push((key, value)),
                 "deadline" => host.deadline = time()?,
                 "setup-deadline" => host.setup_deadline = time()?,
                 "device" if value.is_empty() => return Err(wrong("it names no device")),
@@ -171,9 +254,9 @@ impl HostOptions {
 
 fn options_mut(spec: &mut DriverSpec) -> Option<&mut DriverOptions> {
     match spec {
-        DriverSpec::Bantam(library) => Some(&mut library.options),
-        DriverSpec::Virtual { options, .. } => Some(options),
-        _ => None,
+        DriverSpec::Bantam(library) | DriverSpec::Tflite(library) => Some(&mut library.options),
+        DriverSpec::Virtual { options, .. } | DriverSpec::EdgeTpu { options, .. } => Some(options),
+        DriverSpec::Cpu | DriverSpec::Gpu { .. } => None,
     }
 }
 
@@ -198,12 +281,23 @@ mod tests {
             helper: Some(PathBuf::from("/b")),
             deadline: Duration::from_millis(50),
             setup_deadline: Duration::from_millis(70),
+            tries: true,
         };
         assert_eq!(host, wanted);
         for wrong in ["isolate=maybe", "deadline=0", "deadline=x", "device="] {
             let error = split(&format!("virtual?{wrong}")).unwrap_err();
             assert!(matches!(error, DriverError::Option { option, .. } if option == wrong));
         }
+    }
+
+    #[test]
+    fn delegates_have_fewer_options_of_ours() {
+        let (host, rest) = split("tflite:/a.so?device=usb&isolate=1&try=0").unwrap();
+        assert_eq!(rest, "tflite:/a.so?device=usb");
+        assert!(host.isolate && !host.tries && host.device.is_none());
+        let (host, rest) = split("edgetpu:usb:0?isolate=1&Performance=Max").unwrap();
+        assert_eq!(rest, "edgetpu:usb:0?Performance=Max");
+        assert!(host.isolate);
     }
 
     #[test]

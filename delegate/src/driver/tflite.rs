@@ -1,7 +1,8 @@
 //! Delegates made for TensorFlow Lite, as shared libraries: `tflite:/path/lib.so?key=value`.
 //!
 //! The delegate is shown a context that is not TFLite's but ours (`host`), laid out as the library expects it
-//! ([`abi`]). A delegate that looks behind the context, into TFLite's own objects, cannot be hosted by anybody but TFLite.
+//! ([`abi`]). A delegate that looks behind the context, into TFLite's own objects, cannot be hosted by anybody but TFLite: it
+//! follows a NULL pointer. [`super::open`] tries a library in a process of its own first, and refuses such a one by name.
 
 pub mod abi;
 pub mod array;
@@ -20,8 +21,9 @@ use bantam_model::Model;
 use bantam_model::target::{PartitionPolicy, Refusal, Verdict};
 use libloading::Library;
 
-use super::{Device, Driver, DriverError, DriverInfo, Executable};
-use abi::{Context, Delegate, PluginCreate, PluginDestroy, Stride};
+use super::{Device, Driver, DriverError, DriverInfo, Executable, edgetpu};
+pub(super) use abi::Stride;
+use abi::{Context, Delegate, PluginCreate, PluginDestroy};
 use host::Host;
 
 /// A delegate's library, and what its delegates are made with.
@@ -43,27 +45,92 @@ pub struct Plugin {
 /// A delegate, destroyed when dropped.
 pub struct Instance {
     raw: NonNull<Delegate>,
-    plugin: Arc<Plugin>,
+    destroy: PluginDestroy,
 }
 
 // SAFETY: it is used by one thread at a time, and a delegate has no business with which one.
 unsafe impl Send for Instance {}
 
-impl Drop for Instance {
-    fn drop(&mut self) {
-        // SAFETY: the plugin created it, and it is destroyed once.
-        unsafe { (self.plugin.destroy)(self.raw.as_ptr()) }
+impl Instance {
+    /// # Safety
+    ///
+    /// `raw` is a delegate that `destroy` frees, the library of both stays loaded, and nobody else frees it.
+    pub unsafe fn new(raw: NonNull<Delegate>, destroy: PluginDestroy) -> Self {
+        Self { raw, destroy }
+    }
+
+    /// The delegate, which stays this one's.
+    pub fn as_ptr(&self) -> *mut Delegate {
+        self.raw.as_ptr()
     }
 }
 
-/// A partition that a delegate runs. The host goes first: its kernels belong to the delegate.
-struct Compiled {
+impl Drop for Instance {
+    fn drop(&mut self) {
+        // SAFETY: whoever made this vouched for both, and it is dropped once.
+        unsafe { (self.destroy)(self.raw.as_ptr()) }
+    }
+}
+
+/// A delegate that has looked at a subgraph. The host goes first: its kernels belong to the delegate.
+pub(super) struct Offered {
     host: Host,
     _instance: Instance,
 }
 
+impl Offered {
+    /// Shows `instance` the subgraph `subgraph` of `model`, with tensors `stride` apart.
+    pub fn new(
+        instance: Instance,
+        model: &Model,
+        subgraph: usize,
+        stride: Stride,
+    ) -> Result<Self, DriverError> {
+        let mut host = Host::new(model, subgraph, stride)?;
+        // SAFETY: the delegate is dropped after the host.
+        unsafe { host.offer(instance.raw) }?;
+        Ok(Self {
+            host,
+            _instance: instance,
+        })
+    }
+
+    /// Which operators the delegate claims, in order.
+    pub fn claims(&self) -> Vec<bool> {
+        self.host.claims()
+    }
+
+    /// Prepares all of them to run.
+    ///
+    /// # Errors
+    ///
+    /// The delegate left some, or cannot run them.
+    pub fn prepare(&mut self) -> Result<(), DriverError> {
+        let claims = self.host.claims();
+        let left = claims.iter().filter(|claimed| !**claimed).count();
+        if left > 0 {
+            return Err(DriverError::Refused(format!(
+                "of {} operators the delegate left {left}",
+                claims.len()
+            )));
+        }
+        self.host.prepare()
+    }
+}
+
+impl Executable for Offered {
+    fn run(&mut self, inputs: &[&[u8]], outputs: &mut [&mut [u8]]) -> Result<(), DriverError> {
+        self.host.run(inputs, outputs)
+    }
+
+    fn reset(&mut self) -> Result<(), DriverError> {
+        self.host.reset();
+        Ok(())
+    }
+}
+
 /// Options that are for us and not for the library.
-const STRIDE: &str = "tensor-stride";
+pub(super) const STRIDE: &str = "tensor-stride";
 
 thread_local! {
     /// What a library reports while it creates a delegate; its callback has no other way back.
@@ -176,17 +243,8 @@ impl Plugin {
                 cause,
             });
         };
-        Ok(Instance {
-            raw,
-            plugin: Arc::clone(self),
-        })
-    }
-}
-
-impl Instance {
-    /// The delegate, which stays this one's.
-    pub fn as_ptr(&self) -> *mut Delegate {
-        self.raw.as_ptr()
+        // SAFETY: the two entry points are of one library, which is never unloaded.
+        Ok(unsafe { Instance::new(raw, self.destroy) })
     }
 }
 
@@ -227,16 +285,9 @@ impl TfliteDriver {
     pub fn new(plugin: Plugin, options: &[(String, String)]) -> Result<Self, DriverError> {
         let (ours, options): (Vec<_>, Vec<_>) =
             options.iter().cloned().partition(|(key, _)| key == STRIDE);
-        let stride = match ours.last().map(|(_, value)| value.as_str()) {
+        let stride = match ours.last() {
             None => plugin.stride,
-            Some("104") => Stride::Bytes104,
-            Some("112") => Stride::Bytes112,
-            Some(other) => {
-                return Err(DriverError::Option {
-                    option: format!("{STRIDE}={other}"),
-                    cause: "it is neither 104 nor 112".to_owned(),
-                });
-            }
+            Some((_, value)) => Stride::read(value)?,
         };
         Ok(Self {
             plugin: Arc::new(plugin),
@@ -245,22 +296,13 @@ impl TfliteDriver {
         })
     }
 
-    /// A delegate that has looked at a subgraph.
-    fn offer(&self, model: &Model, subgraph: usize) -> Result<Compiled, DriverError> {
-        let instance = self.plugin.create(&self.options)?;
-        let mut host = Host::new(model, subgraph, self.stride)?;
-        // SAFETY: the delegate is dropped after the host.
-        unsafe { host.offer(instance.raw) }?;
-        Ok(Compiled {
-            host,
-            _instance: instance,
-        })
+    fn create(&self) -> Result<Instance, DriverError> {
+        self.plugin.create(&self.options)
     }
 }
 
-/// The stride that the library was compiled with: 104 for the Edge TPU's of 2020, by the number that it gives.
+/// The stride that the library was compiled with, where that is known: the Edge TPU's may be loaded as a plug-in.
 fn known_stride(library: &Library) -> Stride {
-    const OF_2020: &str = "CL_NUMBER=317268237";
     // SAFETY: the Edge TPU's interface has no other function of this name.
     let version =
         unsafe { library.get::<unsafe extern "C" fn() -> *const c_char>(c"edgetpu_version") };
@@ -272,10 +314,8 @@ fn known_stride(library: &Library) -> Stride {
         let text = version();
         (!text.is_null()).then(|| CStr::from_ptr(text).to_string_lossy().into_owned())
     };
-    match text {
-        Some(text) if text.contains(OF_2020) => Stride::Bytes104,
-        _ => Stride::Bytes112,
-    }
+    let version = text.map(|text| edgetpu::Version::read(&text));
+    version.map_or(Stride::Bytes112, |version| version.strides()[0])
 }
 
 impl Driver for TfliteDriver {
@@ -301,7 +341,7 @@ impl Driver for TfliteDriver {
     }
 
     fn supports(&self, model: &Model, subgraph: usize) -> Result<Vec<Verdict>, DriverError> {
-        let offered = self.offer(model, subgraph)?;
+        let offered = Offered::new(self.create()?, model, subgraph, self.stride)?;
         let verdict = |claimed: bool| match claimed {
             true => Verdict::Supported,
             false => Verdict::Unsupported(Box::new(Refusal {
@@ -313,7 +353,7 @@ impl Driver for TfliteDriver {
                 is_inferred: false,
             })),
         };
-        Ok(offered.host.claims().into_iter().map(verdict).collect())
+        Ok(offered.claims().into_iter().map(verdict).collect())
     }
 
     fn policy(&self) -> PartitionPolicy {
@@ -325,22 +365,8 @@ impl Driver for TfliteDriver {
         partition: &Model,
         _: Option<&str>,
     ) -> Result<Box<dyn Executable>, DriverError> {
-        let mut offered = self.offer(partition, 0)?;
-        let claims = offered.host.claims();
-        let left = claims.iter().filter(|claimed| !**claimed).count();
-        if left > 0 {
-            return Err(DriverError::Refused(format!(
-                "of {} operators the delegate left {left}",
-                claims.len()
-            )));
-        }
-        offered.host.prepare()?;
+        let mut offered = Offered::new(self.create()?, partition, 0, self.stride)?;
+        offered.prepare()?;
         Ok(Box::new(offered))
-    }
-}
-
-impl Executable for Compiled {
-    fn run(&mut self, inputs: &[&[u8]], outputs: &mut [&mut [u8]]) -> Result<(), DriverError> {
-        self.host.run(inputs, outputs)
     }
 }

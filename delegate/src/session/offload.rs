@@ -4,10 +4,10 @@ use std::fmt;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bantam_model::TensorId;
 use bantam_model::cpu::{self, AlignedBytes, CustomError, CustomOp, Plan, RunError, Runner};
 use bantam_model::ops::{OpError, Signature};
 use bantam_model::tensor::Shape;
+use bantam_model::{Model, TensorId};
 
 use super::report::{Action, Counters, Deadline, Event, Log};
 use super::worker::{Source, Worker, guarded};
@@ -18,11 +18,11 @@ use crate::driver::{DriverError, Executable};
 #[non_exhaustive]
 pub enum OffloadError {
     /// The driver failed, and the CPU path has no kernel for one of the operators.
-    #[error("partition {partition} failed twice, and the CPU path cannot compute it")]
+    #[error("partition {partition} failed, and the CPU path cannot compute it")]
     NoTwin {
         /// The partition.
         partition: usize,
-        /// The second failure.
+        /// The last failure.
         #[source]
         source: DriverError,
     },
@@ -73,6 +73,16 @@ pub(super) struct Care {
     pub twin_options: cpu::Options,
 }
 
+/// What there is to run where the driver fails.
+pub(super) struct Twin {
+    /// Whether there is anything.
+    pub exists: bool,
+    /// What computes the same, where that is not the partition itself.
+    pub original: Option<Model>,
+    /// Whether the partition keeps a state, so that a second try would not go on where the first was.
+    pub keeps_state: bool,
+}
+
 /// One partition.
 pub(super) struct Offload {
     number: usize,
@@ -81,6 +91,9 @@ pub(super) struct Offload {
     sizes: (Vec<usize>, Vec<usize>),
     shapes: Vec<Shape>,
     pub has_twin: bool,
+    /// What the twin is planned from, where it is not the partition.
+    original: Option<Model>,
+    keeps_state: bool,
     care: Arc<Care>,
     log: Arc<Mutex<Log>>,
     alive: Arc<AtomicUsize>,
@@ -102,6 +115,8 @@ struct State {
     counters: Counters,
     /// Runs in succession that the driver gave no result of.
     failures: u32,
+    /// Whether the driver has kept something of an earlier run.
+    has_state: bool,
     /// The result of beginning the call that [`Offload::finish`] waits for.
     begun: Option<Result<(), DriverError>>,
     spare: Vec<AlignedBytes>,
@@ -122,7 +137,7 @@ impl Offload {
     pub fn open(
         number: usize,
         source: Source,
-        has_twin: bool,
+        twin: Twin,
         care: Arc<Care>,
         log: Arc<Mutex<Log>>,
     ) -> Result<Self, DriverError> {
@@ -146,7 +161,9 @@ impl Offload {
             number,
             shapes: shapes.collect(),
             sizes,
-            has_twin,
+            has_twin: twin.exists,
+            original: twin.original,
+            keeps_state: twin.keeps_state,
             care,
             log,
             alive: Arc::default(),
@@ -155,6 +172,7 @@ impl Offload {
                 twin: None,
                 counters: Counters::default(),
                 failures: 0,
+                has_state: false,
                 begun: None,
                 spare: Vec::new(),
             }),
@@ -188,6 +206,22 @@ impl Offload {
         locked(&self.state).counters
     }
 
+    /// Forgets what earlier runs left on the driver.
+    pub fn reset(&self) {
+        let mut state = locked(&self.state);
+        if !self.keeps_state || !std::mem::take(&mut state.has_state) {
+            return;
+        }
+        let is_reset = match &mut state.route {
+            Route::Direct(executable) => guarded(|| executable.reset()).is_ok(),
+            Route::Worker(_) | Route::Closed => false,
+        };
+        if !is_reset {
+            // Compiled again, it starts as the first time.
+            state.route = Route::Closed;
+        }
+    }
+
     /// Plans the twin, where there is one, so that the first failure does not have to.
     pub fn prepare_twin(&self) -> Result<(), RunError> {
         match self.has_twin {
@@ -200,7 +234,8 @@ impl Offload {
         let twin = match state.twin.take() {
             Some(twin) => twin,
             None => {
-                let plan = Plan::new(&self.source.partition, &self.care.twin_options)?;
+                let model = self.original.as_ref().unwrap_or(&self.source.partition);
+                let plan = Plan::new(model, &self.care.twin_options)?;
                 Runner::new(Arc::new(plan))?
             }
         };
@@ -291,7 +326,7 @@ impl Offload {
         inputs: &[&[u8]],
         outputs: &mut [&mut [u8]],
     ) -> Result<(), DriverError> {
-        let mut may_open = true;
+        let mut may_open = !(self.keeps_state && state.has_state);
         loop {
             if matches!(state.route, Route::Closed) {
                 may_open = false;
@@ -307,10 +342,15 @@ impl Offload {
                 .and_then(|()| worker.finish(outputs)),
                 Route::Closed => return Ok(()),
             };
-            let Err(error) = result else { return Ok(()) };
+            let Err(error) = result else {
+                state.has_state = true;
+                return Ok(());
+            };
             count(state, &error);
             state.route = Route::Closed;
             if !may_open {
+                // What was kept is lost with the device: the next run starts as the first did.
+                state.has_state = false;
                 return Err(error);
             }
             self.note(state, Action::Retried, &error);

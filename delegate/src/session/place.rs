@@ -9,6 +9,7 @@ use bantam_model::tensor::{Bytes, DType};
 use bantam_model::{Model, Node, NodeId, Subgraph, TensorId, Verdict};
 
 use super::report::{OpPlacement, Placed};
+use super::twin;
 use crate::driver::{Driver, DriverError};
 use crate::partition::{Cost, Partition, partition};
 use crate::steer::Steering;
@@ -45,8 +46,12 @@ pub(super) struct Candidate {
     pub partition: Partition,
     /// What it costs, by our estimate.
     pub cost: Cost,
-    /// Whether the CPU path has kernels for all of it.
+    /// Whether the CPU path can compute it.
     pub has_twin: bool,
+    /// What the CPU path computes in its place, where it has no kernels for the partition itself.
+    pub original: Option<Model>,
+    /// Whether it keeps a state between runs, which only the driver has.
+    pub keeps_state: bool,
 }
 
 impl Known {
@@ -164,12 +169,38 @@ fn keeps_state(model: &Model, subgraph: &Subgraph, node: &Node) -> bool {
     false
 }
 
+/// Whether a driver can keep all the state of `node`: its compiler made the operator, and the variables are read by no other.
+fn owns_state(subgraph: &Subgraph, id: NodeId) -> bool {
+    let node = &subgraph[id];
+    let tensors = |node: &Node| -> Vec<TensorId> {
+        let inputs = node.inputs.iter().flatten();
+        inputs.chain(&node.outputs).copied().collect()
+    };
+    let own = tensors(node);
+    let mut variables = own
+        .iter()
+        .filter(|id| subgraph[**id].is_variable)
+        .peekable();
+    let is_handle = |id: &TensorId| matches!(subgraph[*id].dtype, DType::Resource | DType::Variant);
+    let is_shared = |variable: &TensorId| {
+        let nodes = subgraph.nodes.iter().zip(0u32..);
+        let mut others = nodes.filter(|&(_, index)| NodeId(index) != id);
+        let is_boundary = subgraph.inputs.contains(variable) || subgraph.outputs.contains(variable);
+        is_boundary || others.any(|(other, _)| tensors(other).contains(variable))
+    };
+    node.op.operator().is_err()
+        && variables.peek().is_some()
+        && !own.iter().any(is_handle)
+        && !variables.any(is_shared)
+}
+
 /// Cuts `known`, asking `driver` about each operator of the subgraphs that run.
 pub(super) fn cut(
     known: &Known,
     entry: usize,
     driver: &dyn Driver,
     steering: &Steering,
+    twin: Option<&Model>,
 ) -> Result<Cut, DriverError> {
     let mut cut = Cut::default();
     let mut is_taken = false;
@@ -178,7 +209,17 @@ pub(super) fn cut(
     while let Some(number) = open.pop_front() {
         let first = cut.nodes.len();
         if known.subgraphs[number].is_some() {
-            cut_subgraph(&mut cut, &mut is_taken, known, number, driver, steering)?;
+            // The original's first subgraph is that of the compiled model.
+            let twin = twin.filter(|_| number == 0);
+            cut_subgraph(
+                &mut cut,
+                &mut is_taken,
+                known,
+                number,
+                driver,
+                steering,
+                twin,
+            )?;
         } else {
             let reason = "its subgraph runs with operands that are not the same each time";
             let nodes = placements(&known.model, number);
@@ -263,6 +304,7 @@ fn cut_subgraph(
     number: usize,
     driver: &dyn Driver,
     steering: &Steering,
+    twin: Option<&Model>,
 ) -> Result<(), DriverError> {
     let (model, subgraph) = (&known.model, &known.model.subgraphs[number]);
     let Some(facts) = &known.subgraphs[number] else {
@@ -294,7 +336,9 @@ fn cut_subgraph(
             Verdict::Unsupported(refusal) => Some(refusal.reason.clone()),
             Verdict::Unknown(what) => Some(format!("nothing is known of {what}")),
             Verdict::Supported if index >= facts.cut => Some("its shape depends on data".into()),
-            Verdict::Supported if keeps_state(model, subgraph, node) => {
+            Verdict::Supported
+                if keeps_state(model, subgraph, node) && !owns_state(subgraph, id) =>
+            {
                 Some("it keeps a state between runs, which stays on the CPU path".into())
             }
             Verdict::Supported => steering.objection(number, subgraph, id),
@@ -316,11 +360,12 @@ fn cut_subgraph(
     let min_ops = steering.min_ops.unwrap_or(policy.min_ops);
     for (place, candidate) in candidates.into_iter().enumerate() {
         let cost = Cost::of(subgraph, &candidate);
-        let has_twin = place >= alone;
+        // An operator without a kernel here runs on the driver, whatever it costs.
+        let is_alone = place < alone;
         let economy = steering.economy.filter(|economy| !economy.pays(&cost));
         let ops = candidate.nodes.len();
         let objection = match economy {
-            _ if !has_twin => None,
+            _ if is_alone => None,
             _ if ops < min_ops => Some(format!(
                 "its partition of {ops} is smaller than the least of {min_ops}"
             )),
@@ -343,12 +388,19 @@ fn cut_subgraph(
             }
         }
         if objection.is_none() {
-            *is_taken |= has_twin;
+            *is_taken |= !is_alone;
+            let keeps_state = is_alone && owns_state(subgraph, candidate.nodes[0]);
+            let original = match (twin, is_alone && !keeps_state) {
+                (Some(twin), true) => twin::of_partition(subgraph, &candidate, twin),
+                _ => None,
+            };
             cut.partitions.push(Candidate {
                 subgraph: number,
                 partition: with_constants(subgraph, candidate, &constants),
                 cost,
-                has_twin,
+                has_twin: !is_alone || original.is_some(),
+                original,
+                keeps_state,
             });
         }
     }

@@ -38,6 +38,11 @@ impl Libraries {
     }
 
     fn compile(&self, name: &str, source: &Path, define: &str) -> PathBuf {
+        self.compile_with(name, source, &[define])
+    }
+
+    /// `defines` and other arguments go to the compiler.
+    fn compile_with(&self, name: &str, source: &Path, defines: &[&str]) -> PathBuf {
         let path = self.path(&format!("lib{name}.so"));
         let include = format!("-I{}", sources("include").display());
         let template = format!("-I{}", sources("template/c").display());
@@ -50,7 +55,8 @@ impl Libraries {
             "-Wno-unused-function",
         ];
         let mut args = common.to_vec();
-        args.extend(["-O1", "-shared", "-fPIC", &include, &template, define]);
+        args.extend(["-O1", "-shared", "-fPIC", &include, &template]);
+        args.extend(defines);
         args.extend(["-o", to, from, "-lm"]);
         cc(&args);
         path
@@ -59,6 +65,19 @@ impl Libraries {
     /// The template's driver.
     pub fn template(&self) -> PathBuf {
         self.compile("template", &sources("template/c/driver.c"), "-DSOUND")
+    }
+
+    /// A delegate for TFLite, with a fault or without.
+    pub fn delegate(&self, fault: &str) -> PathBuf {
+        let source = sources("tests/delegates/delegate.c");
+        let name = format!("delegate-{fault}");
+        self.compile(&name, &source, &format!("-DFAULT=\"{fault}\""))
+    }
+
+    /// The library of an Edge TPU that is not there; `defines` change it.
+    pub fn edgetpu(&self, name: &str, defines: &[&str]) -> PathBuf {
+        let source = sources("tests/delegates/edgetpu.c");
+        self.compile_with(&format!("edgetpu-{name}"), &source, defines)
     }
 
     /// The same with a fault.

@@ -149,6 +149,10 @@ impl Host {
                 held.executable.run(&inputs, &mut outputs)?;
                 Ok(Answer::Done)
             }
+            Request::Reset { executable } => {
+                self.held(executable)?.executable.reset()?;
+                Ok(Answer::Done)
+            }
             Request::Cost { executable } => {
                 Ok(Answer::Cost(self.held(executable)?.executable.cost()))
             }

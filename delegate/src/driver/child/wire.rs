@@ -10,7 +10,7 @@ use super::shared::Reference;
 use crate::driver::{Device, DriverError, DriverInfo};
 
 /// Both processes must be of one version of this.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// The longest frame: verdicts on several hundred thousand operators.
 const MOST_BYTES: usize = 128 << 20;
@@ -50,6 +50,9 @@ pub enum Request {
         memory: Reference,
     },
     Run {
+        executable: u64,
+    },
+    Reset {
         executable: u64,
     },
     Cost {

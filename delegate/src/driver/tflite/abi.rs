@@ -17,6 +17,8 @@ use std::ffi::{c_char, c_int, c_void};
 
 use bantam_model::DType;
 
+use crate::driver::DriverError;
+
 /// `TfLiteStatus`.
 pub type Status = c_int;
 /// It went well.
@@ -148,6 +150,22 @@ pub enum Stride {
 }
 
 impl Stride {
+    /// The value of the option `tensor-stride`.
+    ///
+    /// # Errors
+    ///
+    /// It is neither 104 nor 112.
+    pub fn read(value: &str) -> Result<Self, DriverError> {
+        match value {
+            "104" => Ok(Self::Bytes104),
+            "112" => Ok(Self::Bytes112),
+            _ => Err(DriverError::Option {
+                option: format!("{}={value}", super::STRIDE),
+                cause: "it is neither 104 nor 112".to_owned(),
+            }),
+        }
+    }
+
     /// The number of bytes.
     pub const fn bytes(self) -> usize {
         match self {

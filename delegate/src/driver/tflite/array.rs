@@ -73,22 +73,30 @@ pub(super) unsafe fn free_array<T>(array: *mut T) {
     unsafe { free(array.cast()) }
 }
 
-/// The elements of an array from the other side; none for NULL or a negative count.
+/// The elements of an array from the other side; `None` for NULL, and for a count that is negative or above `most`.
+///
+/// # Safety
+///
+/// `array` is NULL or an array that stays as it is while the result lives.
+pub(super) unsafe fn ints_up_to<'a>(array: *const IntArray, most: usize) -> Option<&'a [c_int]> {
+    if array.is_null() {
+        return None;
+    }
+    // SAFETY: not NULL, and the caller vouches for the rest.
+    let size = usize::try_from(unsafe { (*array).size }).ok()?;
+    // SAFETY: as many integers follow the count.
+    (size <= most)
+        .then(|| unsafe { std::slice::from_raw_parts(array.cast::<c_int>().add(1), size) })
+}
+
+/// The elements of an array of a runtime's; none for NULL or a negative count.
 ///
 /// # Safety
 ///
 /// `array` is NULL or an array that stays as it is while the result lives.
 pub unsafe fn ints<'a>(array: *const IntArray) -> &'a [c_int] {
-    if array.is_null() {
-        return &[];
-    }
-    // SAFETY: not NULL, and the caller vouches for the rest.
-    let size = unsafe { (*array).size };
-    let Ok(size) = usize::try_from(size) else {
-        return &[];
-    };
-    // SAFETY: as many integers follow the count.
-    unsafe { std::slice::from_raw_parts(array.cast::<c_int>().add(1), size) }
+    // SAFETY: passed on to the caller.
+    unsafe { ints_up_to(array, usize::MAX) }.unwrap_or(&[])
 }
 
 /// Bytes aligned to 64, with as many behind them as vector loads may touch.
@@ -105,12 +113,24 @@ impl Buffer {
     /// How many bytes a kernel may read beyond the end.
     const BEYOND: usize = 64;
 
-    pub fn zeroed(len: usize) -> Self {
-        let lines = len.saturating_add(Self::BEYOND).div_ceil(size_of::<Line>());
-        Self {
-            lines: vec![Line([0; 64]); lines],
-            len,
+    /// More than any tensor may have: what asks for it is broken.
+    const MOST: usize = 1 << 32;
+
+    /// `None` where there is no such memory.
+    pub fn zeroed(len: usize) -> Option<Self> {
+        if len > Self::MOST {
+            return None;
         }
+        let count = (len + Self::BEYOND).div_ceil(size_of::<Line>());
+        let mut lines = Vec::new();
+        lines.try_reserve_exact(count).ok()?;
+        lines.resize(count, Line([0; 64]));
+        Some(Self { lines, len })
+    }
+
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        // SAFETY: the lines have this many bytes and more, all of them initialized.
+        unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), self.len) }
     }
 
     pub fn len(&self) -> usize {

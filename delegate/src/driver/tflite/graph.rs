@@ -2,7 +2,7 @@
 
 use std::ffi::{CString, c_int, c_void};
 
-use bantam_model::{DType, Op, Quantization, Subgraph, Tensor as ModelTensor, TensorId};
+use bantam_model::{Bytes, DType, Op, Quantization, Subgraph, Tensor as ModelTensor, TensorId};
 
 use super::abi::{
     self, AffineQuantization, FullRegistration, IntArray, Node, QuantizationParams, Registration,
@@ -10,6 +10,11 @@ use super::abi::{
 };
 use super::array::{Buffer, Ints, floats, free_array};
 use super::builtin_data::{self, BuiltinData};
+
+/// More tensors than any model has.
+const MOST_TENSORS: usize = 1 << 20;
+/// More dimensions than any tensor has.
+pub(super) const MOST_DIMENSIONS: usize = 64;
 
 /// Tensors and operators, and everything that their pointers point to.
 pub(super) struct Graph {
@@ -29,8 +34,37 @@ struct Memory {
     _name: CString,
     /// The bytes, where they are not those of the model.
     bytes: Option<Buffer>,
+    start: Start,
     quantization: Option<Box<AffineQuantization>>,
     dims_signature: Ints,
+}
+
+/// What a variable holds before the first run.
+enum Start {
+    /// It is none.
+    None,
+    /// This byte, over and over.
+    Fill(u8),
+    Bytes(Bytes),
+}
+
+impl Start {
+    fn write(&self, bytes: &mut [u8]) {
+        match self {
+            Self::Fill(byte) => bytes.fill(*byte),
+            Self::Bytes(start) if start.len() == bytes.len() => bytes.copy_from_slice(start),
+            Self::Bytes(_) | Self::None => {}
+        }
+    }
+}
+
+/// As on the CPU path: zeros, and for int8 the zero point.
+fn first_byte(tensor: &ModelTensor) -> u8 {
+    let zero_point = tensor.quantization.as_ref().map(first);
+    match (tensor.dtype, zero_point) {
+        (DType::I8, Some(first)) => first.zero_point as u8,
+        _ => 0,
+    }
 }
 
 /// An operator, or a kernel of the delegate's.
@@ -97,7 +131,7 @@ impl Graph {
         let count = subgraph.tensors.len();
         let mut graph = Self {
             stride,
-            tensors: Buffer::zeroed(count * stride.bytes()),
+            tensors: Buffer::zeroed(count * stride.bytes()).ok_or("there is no memory for it")?,
             memory: Vec::with_capacity(count),
             nodes: Vec::with_capacity(subgraph.nodes.len()),
         };
@@ -136,24 +170,31 @@ impl Graph {
     fn add_tensor(&mut self, tensor: &ModelTensor) -> Result<(), String> {
         let dtype = abi::type_code(tensor.dtype)
             .ok_or_else(|| format!("tensor {:?} is of {}", tensor.name, tensor.dtype))?;
-        let constant = tensor.data.as_ref();
-        let len = match (constant, tensor.dtype.byte_len(&tensor.shape)) {
+        let data = tensor.data.as_ref();
+        let constant = data.filter(|_| !tensor.is_variable);
+        let len = match (data, tensor.dtype.byte_len(&tensor.shape)) {
             (Some(data), _) => data.len(),
             (None, Some(len)) => len,
             (None, None) => 0,
         };
+        let start = match (data, tensor.is_variable) {
+            (Some(data), true) => Start::Bytes(data.clone()),
+            (None, true) => Start::Fill(first_byte(tensor)),
+            (_, false) => Start::None,
+        };
         let mut bytes = match constant {
             Some(data) if data.as_ptr().cast::<u64>().is_aligned() => None,
-            Some(data) => {
-                let mut copy = Buffer::zeroed(len);
-                // SAFETY: the buffer has as many bytes.
-                unsafe {
-                    std::ptr::copy_nonoverlapping(data.as_ptr(), copy.as_mut_ptr(), len);
-                }
-                Some(copy)
+            _ => {
+                let buffer = Buffer::zeroed(len);
+                Some(buffer.ok_or_else(|| format!("no memory for tensor {:?}", tensor.name))?)
             }
-            None => Some(Buffer::zeroed(len)),
         };
+        if let (Some(buffer), Some(data)) = (&mut bytes, constant) {
+            buffer.bytes_mut().copy_from_slice(data);
+        }
+        if let Some(buffer) = &mut bytes {
+            start.write(buffer.bytes_mut());
+        }
         let data = match (&mut bytes, constant) {
             (Some(buffer), _) => buffer.as_mut_ptr(),
             (None, Some(data)) => data.as_ptr().cast_mut(),
@@ -198,6 +239,7 @@ impl Graph {
         self.memory.push(Memory {
             _name: name,
             bytes,
+            start,
             quantization,
             dims_signature: signature,
         });
@@ -259,10 +301,22 @@ impl Graph {
         self.nodes.push(Box::new(memory));
     }
 
-    /// Adds `count` tensors without type or shape; the number of the first.
-    pub fn add_blank_tensors(&mut self, count: usize) -> usize {
+    /// Gives the variables the values that they start with.
+    pub fn reset(&mut self) {
+        for memory in &mut self.memory {
+            if let Some(bytes) = &mut memory.bytes {
+                memory.start.write(bytes.bytes_mut());
+            }
+        }
+    }
+
+    /// Adds `count` tensors without type or shape; the number of the first, or `None` where there are too many.
+    pub fn add_blank_tensors(&mut self, count: usize) -> Option<usize> {
         let (first, stride) = (self.len(), self.stride.bytes());
-        let mut grown = Buffer::zeroed((first + count) * stride);
+        let all = first
+            .checked_add(count)
+            .filter(|&all| all <= MOST_TENSORS)?;
+        let mut grown = Buffer::zeroed(all * stride)?;
         // SAFETY: both buffers have this many bytes.
         unsafe {
             std::ptr::copy_nonoverlapping(
@@ -276,6 +330,7 @@ impl Graph {
             self.memory.push(Memory {
                 _name: CString::default(),
                 bytes: None,
+                start: Start::None,
                 quantization: None,
                 dims_signature: Ints::new([]),
             });
@@ -287,40 +342,49 @@ impl Graph {
             };
             self.write(self.len() - 1, blank);
         }
-        first
+        Some(first)
     }
 
-    /// Gives tensor `index` the dimensions `dims`, which become its own, and bytes for them.
+    /// Gives tensor `index` the dimensions `dims`, which become its own, and bytes for them. After an error the tensor is
+    /// what it was, and `dims` is still the caller's.
     ///
     /// # Safety
     ///
-    /// `dims` came from `malloc`.
+    /// `dims` is NULL or came from `malloc`.
     pub unsafe fn resize(&mut self, index: usize, dims: *mut IntArray) -> Result<(), String> {
         let tensor = self.tensor(index).ok_or("there is no such tensor")?;
-        // SAFETY: the place of a tensor; `dims` is an array.
-        let (dtype, sizes) = unsafe { ((*tensor).dtype, super::array::ints(dims)) };
+        // SAFETY: the place of a tensor; `dims` is an array or NULL.
+        let (dtype, is_constant, sizes) = unsafe {
+            (
+                (*tensor).dtype,
+                (*tensor).allocation_type == allocation::MMAP_RO,
+                super::array::ints_up_to(dims, MOST_DIMENSIONS),
+            )
+        };
+        if is_constant {
+            return Err("it is a constant".to_owned());
+        }
+        let sizes = sizes.ok_or("the new shape is none")?;
         let shape: Option<Vec<usize>> = sizes.iter().map(|&d| usize::try_from(d).ok()).collect();
         let dtype = abi::type_of(dtype).unwrap_or(DType::U8);
         let len = shape.and_then(|shape| dtype.byte_len(&shape));
         let len = len.ok_or("the new shape has no size")?;
+        let memory = &mut self.memory[index];
+        if memory.bytes.as_ref().is_none_or(|bytes| bytes.len() != len) {
+            let bytes = Buffer::zeroed(len).ok_or("there is no memory for the new shape")?;
+            let bytes = memory.bytes.insert(bytes);
+            // SAFETY: the place of a tensor.
+            unsafe {
+                (*tensor).data = bytes.as_mut_ptr().cast();
+                (*tensor).bytes = len;
+            }
+        }
         // SAFETY: the place of a tensor, whose dimensions came from `malloc`.
         unsafe {
             if (*tensor).dims != dims {
                 free_array((*tensor).dims);
             }
             (*tensor).dims = dims;
-            if (*tensor).allocation_type == allocation::MMAP_RO {
-                return Ok(());
-            }
-        }
-        let memory = &mut self.memory[index];
-        if memory.bytes.as_ref().is_none_or(|bytes| bytes.len() != len) {
-            let bytes = memory.bytes.insert(Buffer::zeroed(len));
-            // SAFETY: the place of a tensor.
-            unsafe {
-                (*tensor).data = bytes.as_mut_ptr().cast();
-                (*tensor).bytes = len;
-            }
         }
         Ok(())
     }

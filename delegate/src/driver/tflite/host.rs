@@ -13,8 +13,8 @@ use bantam_model::{Model, NodeId, Subgraph, TensorId};
 use super::abi::{
     self, Context, Delegate, DelegateParams, IntArray, Node, Registration, Status, Stride, Tensor,
 };
-use super::array::{Ints, ints};
-use super::graph::{Graph, NodeMemory};
+use super::array::{Ints, free_array, ints_up_to};
+use super::graph::{Graph, MOST_DIMENSIONS, NodeMemory};
 use crate::driver::DriverError;
 use crate::partition::partition;
 
@@ -51,6 +51,8 @@ struct State {
     external: [*mut c_void; EXTERNAL_CONTEXTS],
     /// What was handed out, which must survive calls that hand out more.
     handed_out: Vec<Ints>,
+    /// The plan as it was handed out last, with what it was then.
+    handed_plan: Option<(*mut IntArray, Vec<usize>)>,
     preview: Vec<DelegateParams>,
     messages: Vec<String>,
 }
@@ -132,6 +134,7 @@ impl Host {
             kernels: Vec::new(),
             external: [ptr::null_mut(); EXTERNAL_CONTEXTS],
             handed_out: Vec::new(),
+            handed_plan: None,
             preview: Vec::new(),
             messages: Vec::new(),
         });
@@ -168,6 +171,11 @@ impl Host {
         // SAFETY: the caller vouches for the delegate; the context is whole.
         let status = unsafe { prepare(self.context(), delegate.as_ptr()) };
         self.check(status, "looking at the graph")
+    }
+
+    /// Gives the variables the values that they start with.
+    pub fn reset(&mut self) {
+        self.with(|state| state.graph.reset());
     }
 
     /// Which operators are claimed, in the order of the subgraph.
@@ -208,7 +216,7 @@ impl Host {
         }
         for (&id, bytes) in given.iter().zip(inputs) {
             let (to, len) = self.bytes(id);
-            if len != bytes.len() {
+            if len != bytes.len() || to.is_null() {
                 return Err(DriverError::Failed(format!(
                     "{id} has {len} bytes and is given {}",
                     bytes.len()
@@ -232,7 +240,7 @@ impl Host {
         for (&id, bytes) in taken.iter().zip(outputs) {
             self.fetch(id)?;
             let (from, len) = self.bytes(id);
-            if len != bytes.len() {
+            if len != bytes.len() || from.is_null() {
                 return Err(DriverError::Garbage(format!(
                     "{id} has {len} bytes where {} are wanted",
                     bytes.len()
@@ -302,9 +310,11 @@ impl Drop for Host {
         for index in 0..kernels {
             let (node, call) = self.with(|state| state.kernel(index));
             let is_made = self.with(|state| state.kernels[index].is_made);
-            if let Some(free) = call.free.filter(|_| is_made) {
+            // SAFETY: the node is the state's.
+            let data = unsafe { (*node).user_data };
+            if let Some(free) = call.free.filter(|_| is_made && !data.is_null()) {
                 // SAFETY: the delegate made it, and it is freed once.
-                unsafe { free(self.context(), (*node).user_data) };
+                unsafe { free(self.context(), data) };
             }
         }
         // SAFETY: made by `Box::leak`; nothing points to it any more.
@@ -315,6 +325,12 @@ impl Drop for Host {
 impl State {
     fn subgraph(&self) -> &Subgraph {
         &self.model.subgraphs[0]
+    }
+
+    fn say(&mut self, message: String) {
+        if self.messages.len() < MOST_MESSAGES {
+            self.messages.push(message);
+        }
     }
 
     fn kernel(&mut self, index: usize) -> (*mut Node, Registration) {
@@ -335,8 +351,27 @@ impl State {
         raw
     }
 
+    /// The plan as an array of its own, the same as before where it is the same.
+    fn hand_out_plan(&mut self) -> *mut IntArray {
+        match &self.handed_plan {
+            Some((array, plan)) if *plan == self.plan => *array,
+            _ => {
+                let array = Ints::new(self.plan.iter().map(|&node| node as c_int));
+                let array = self.hand_out(array);
+                self.handed_plan = Some((array, self.plan.clone()));
+                array
+            }
+        }
+    }
+
     /// Which operators of the subgraph `nodes` names; `None` if there are others, or some are taken.
-    fn select(&self, nodes: &[c_int]) -> Option<Vec<bool>> {
+    ///
+    /// # Safety
+    ///
+    /// As for [`ints`].
+    unsafe fn select(&self, nodes: *const IntArray) -> Option<Vec<bool>> {
+        // SAFETY: the caller vouches for it.
+        let nodes = unsafe { ints_up_to(nodes, self.graph.nodes.len()) }?;
         let mut takes = vec![false; self.subgraph().nodes.len()];
         for &node in nodes {
             *takes.get_mut(usize::try_from(node).ok()?)? = true;
@@ -458,9 +493,9 @@ unsafe extern "C" fn keep_message(context: *mut Context, message: *const c_char)
     // SAFETY: called through `bantam_report_error`, with the context that the delegate was given.
     unsafe {
         answer(context, (), |state| {
-            if !message.is_null() && state.messages.len() < MOST_MESSAGES {
+            if !message.is_null() {
                 let message = CStr::from_ptr(message).to_string_lossy();
-                state.messages.push(message.trim_end().to_owned());
+                state.say(message.trim_end().to_owned());
             }
         });
     }
@@ -470,8 +505,10 @@ unsafe extern "C" fn get_execution_plan(context: *mut Context, plan: *mut *mut I
     // SAFETY: called by the delegate with its context.
     unsafe {
         answer(context, abi::ERROR, |state| {
-            let copy = Ints::new(state.plan.iter().map(|&node| node as c_int));
-            *plan = state.hand_out(copy);
+            if plan.is_null() {
+                return abi::ERROR;
+            }
+            *plan = state.hand_out_plan();
             abi::OK
         })
     }
@@ -485,10 +522,21 @@ unsafe extern "C" fn resize_tensor(
     // SAFETY: called by the delegate with its context, and dimensions that it gives away.
     unsafe {
         answer(context, abi::ERROR, |state| {
-            match state.graph.index_of(tensor) {
-                Some(index) if state.graph.resize(index, dims).is_ok() => abi::OK,
-                _ => abi::ERROR,
+            let resized = match state.graph.index_of(tensor) {
+                Some(index) => state.graph.resize(index, dims),
+                None => Err("it points to no tensor".to_owned()),
+            };
+            let Err(why) = resized else { return abi::OK };
+            state.say(format!("a tensor cannot be resized: {why}"));
+            let is_kept = |place: *mut Tensor| (*place).dims == dims;
+            let place = state
+                .graph
+                .index_of(tensor)
+                .and_then(|i| state.graph.tensor(i));
+            if !place.is_some_and(is_kept) {
+                free_array(dims);
             }
+            abi::ERROR
         })
     }
 }
@@ -499,9 +547,15 @@ unsafe extern "C" fn resize_tensor_explicit(
     rank: c_int,
     shape: *const c_int,
 ) -> Status {
-    let Ok(rank) = usize::try_from(rank) else {
+    let Some(rank) = usize::try_from(rank)
+        .ok()
+        .filter(|&rank| rank <= MOST_DIMENSIONS)
+    else {
         return abi::ERROR;
     };
+    if rank > 0 && shape.is_null() {
+        return abi::ERROR;
+    }
     // SAFETY: called by the delegate with its context and a shape of that rank.
     unsafe {
         let sizes: &[c_int] = match rank {
@@ -519,7 +573,10 @@ unsafe extern "C" fn add_tensors(context: *mut Context, count: c_int, first: *mu
             let Ok(count) = usize::try_from(count) else {
                 return abi::ERROR;
             };
-            let number = state.graph.add_blank_tensors(count);
+            let Some(number) = state.graph.add_blank_tensors(count) else {
+                state.say(format!("no {count} tensors can be added"));
+                return abi::ERROR;
+            };
             state.context.prefix.tensors = state.graph.tensors();
             state.context.prefix.tensors_size = state.graph.len();
             if !first.is_null() {
@@ -543,6 +600,9 @@ unsafe extern "C" fn get_node_and_registration(
             let Some(memory) = state.graph.nodes.get_mut(index) else {
                 return abi::ERROR;
             };
+            if node.is_null() || registration.is_null() {
+                return abi::ERROR;
+            }
             *node = &raw mut memory.node;
             *registration = (&raw mut memory.registration).cast();
             abi::OK
@@ -560,7 +620,7 @@ unsafe extern "C" fn replace_node_subsets(
     // SAFETY: called by the delegate with its context and nodes.
     let first = unsafe {
         answer(context, None, |state| {
-            let takes = state.select(ints(nodes))?;
+            let takes = state.select(nodes)?;
             let first = state.kernels.len();
             for (params, replaced, [inputs, outputs]) in state.partitions(&takes, delegate) {
                 let registration = Registration {
@@ -588,17 +648,24 @@ unsafe extern "C" fn replace_node_subsets(
         })
     };
     let Some(first) = first else {
-        return abi::ERROR;
+        // SAFETY: called by the delegate with its context.
+        return unsafe {
+            answer(context, abi::ERROR, |state| {
+                state.say("it claims operators that do not exist, or twice".to_owned());
+                abi::ERROR
+            })
+        };
     };
-    // The kernels are made one by one, with no reference held: each may call back.
+    // The kernels are made one by one, with no reference held: each may call back, and claim more.
     let mut index = first;
     // SAFETY: called by the delegate with its context.
-    while let Some((node, call)) = unsafe {
+    while let Some((is_made, (node, call))) = unsafe {
         answer(context, None, |state| {
-            (index < state.kernels.len()).then(|| state.kernel(index))
+            let is_made = state.kernels.get(index)?.is_made;
+            Some((is_made, state.kernel(index)))
         })
     } {
-        if let Some(init) = call.init {
+        if let Some(init) = call.init.filter(|_| !is_made) {
             // SAFETY: the delegate gave the function; the node's data are the parameters that it expects.
             unsafe {
                 let params = (*node).builtin_data.cast::<c_char>();
@@ -621,9 +688,12 @@ unsafe extern "C" fn preview_delegate_partitioning(
     // SAFETY: called by the delegate with its context and nodes.
     unsafe {
         answer(context, abi::ERROR, |state| {
-            let Some(takes) = state.select(ints(nodes)) else {
+            let Some(takes) = state.select(nodes) else {
                 return abi::ERROR;
             };
+            if partitions.is_null() || count.is_null() {
+                return abi::ERROR;
+            }
             let found = state.partitions(&takes, ptr::null_mut());
             state.preview = found.into_iter().map(|(params, ..)| params).collect();
             *count = state.preview.len() as c_int;
