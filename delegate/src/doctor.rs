@@ -38,7 +38,7 @@ pub enum Health {
 /// One check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Check {
-    /// What was checked, stable over versions: `usb`, `usb-speed`, `pci`, `pci-module`, `page-size`, `busy`, `temperature`,
+    /// What was checked, stable over versions: `no-device`, `usb`, `usb-speed`, `pci`, `pci-module`, `page-size`, `busy`, `temperature`,
     /// `driver`, `devices`, `options`.
     pub name: &'static str,
     /// How it ended.
@@ -137,7 +137,15 @@ fn names(folder: &Path) -> Vec<String> {
 pub fn examine(root: &Path, spec: Option<&DriverSpec>) -> Vec<Check> {
     let mut checks = system(root, spec);
     if let Some(spec) = spec.filter(|&spec| *spec != DriverSpec::Cpu) {
-        checks.extend(library(spec));
+        let driver = library(spec);
+        let is_found = |check: &Check| check.name == "devices" && check.health == Health::Good;
+        if driver.iter().any(is_found) {
+            // In a container a library may reach what the file system does not show.
+            let is_unseen = |c: &&mut Check| c.name == "no-device" && c.health == Health::Bad;
+            let unseen = checks.iter_mut().find(is_unseen);
+            unseen.into_iter().for_each(|c| c.health = Health::Doubtful);
+        }
+        checks.extend(driver);
     }
     checks
 }
@@ -292,13 +300,13 @@ fn no_device(spec: Option<&DriverSpec>) -> Check {
     let found = "no Edge TPU on USB (1a6e:089a, 18d1:9302) and no /dev/apex_*";
     match spec {
         Some(DriverSpec::EdgeTpu { .. }) => Check::wrong(
-            "usb",
+            "no-device",
             Health::Bad,
             found,
             "check the cable and `lsusb`; a container needs --device /dev/bus/usb and a virtual machine both USB ids; \
              on PCI Express the modules gasket and apex must be loaded",
         ),
-        _ => Check::good("usb", found),
+        _ => Check::good("no-device", found),
     }
 }
 
@@ -515,9 +523,79 @@ mod tests {
         let checks = examine(system(&files).path(), None);
         assert_eq!(checks[0].health, Health::Doubtful);
         assert!(checks[0].hint.as_ref().unwrap().contains("18d1:9302"));
-        let edgetpu = "edgetpu".parse().unwrap();
+        let edgetpu = "edgetpu?library=/nowhere.so".parse().unwrap();
         let checks = examine(system(&[]).path(), Some(&edgetpu));
-        assert_eq!(checks[0].health, Health::Bad);
+        assert_eq!(
+            (checks[0].name, checks[0].health),
+            ("no-device", Health::Bad)
+        );
+        assert_eq!((checks[1].name, checks[1].health), ("driver", Health::Bad));
+        let hint = checks[1].hint.as_ref().unwrap();
+        assert!(hint.contains("BANTAM_LIBEDGETPU"), "{hint}");
+    }
+
+    /// Names and health of the checks on `files`.
+    fn checked(files: &[(&str, &str)]) -> Vec<(&'static str, Health)> {
+        let checks = examine(system(files).path(), None);
+        assert!(
+            checks
+                .iter()
+                .all(|check| check.hint.is_some() == (check.health != Health::Good))
+        );
+        checks.into_iter().map(|c| (c.name, c.health)).collect()
+    }
+
+    #[test]
+    fn a_slow_port_and_another_process_deserve_a_look() {
+        let mut files = STICK.to_vec();
+        files[4].1 = "480";
+        files.extend([
+            ("dev/bus/usb/002/007", ""),
+            ("proc/4294967295/comm", "python3\n"),
+        ]);
+        let slow = [("usb", Health::Good), ("usb-speed", Health::Doubtful)];
+        assert_eq!(checked(&files), slow);
+        files[4].1 = "5000";
+        let root = system(&files);
+        let fds = root.path().join("proc/4294967295/fd");
+        fs::create_dir_all(&fds).unwrap();
+        std::os::unix::fs::symlink("/dev/bus/usb/002/007", fds.join("7")).unwrap();
+        let checks = examine(root.path(), None);
+        let text = "/sys/bus/usb/devices/2-1 is held by process 4294967295 (python3)";
+        assert_eq!((checks[1].name, &checks[1].found[..]), ("busy", text));
+        let path = Path::new("/sys/bus/usb/devices/2-1");
+        let trouble = edge_tpu_trouble(root.path(), Some(path));
+        assert!(trouble.starts_with(text), "{trouble}");
+    }
+
+    #[test]
+    fn cards_need_a_module_small_pages_and_air() {
+        let card = [
+            ("sys/bus/pci/devices/0000:05:00.0/vendor", "0x1ac1\n"),
+            ("sys/bus/pci/devices/0000:05:00.0/device", "0x089a\n"),
+        ];
+        assert_eq!(checked(&card), [("pci-module", Health::Bad)]);
+        let mut files = card.to_vec();
+        files.extend([
+            ("dev/apex_0", ""),
+            ("sys/class/apex/apex_0/temp", "45500\n"),
+            (
+                "proc/self/smaps",
+                "00 r-xp\nSize: 4 kB\nKernelPageSize:        4 kB\n",
+            ),
+        ]);
+        assert_eq!(
+            checked(&files),
+            [("pci", Health::Good), ("temperature", Health::Good)]
+        );
+        files[3].1 = "99000";
+        files[4].1 = "KernelPageSize:       16 kB\n";
+        let bad = [
+            ("pci", Health::Good),
+            ("page-size", Health::Bad),
+            ("temperature", Health::Doubtful),
+        ];
+        assert_eq!(checked(&files), bad);
     }
 
     #[test]

@@ -185,3 +185,11 @@ pub enum DriverError {
     #[error("the driver answered wrongly: {0}")]
     Garbage(String),
 }
+
+/// What the system's loader says: the error itself only names the function that failed.
+fn loader_text(error: &libloading::Error) -> String {
+    use std::error::Error;
+    error
+        .source()
+        .map_or_else(|| error.to_string(), ToString::to_string)
+}

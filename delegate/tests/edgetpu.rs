@@ -1,77 +1,22 @@
 //! Compiled models on a `libedgetpu` that has no chip: the real one's layouts, its order of calls, and what goes wrong with it.
 
 mod common;
-#[path = "../model/src/edgetpu_package/sample.rs"]
-mod sample;
+#[path = "common/compiled.rs"]
+mod compiled;
 
-use std::ffi::{CStr, c_char, c_int};
+use std::ffi::{CStr, c_char};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
 
 use bantam_delegate::driver::{Driver, DriverError};
 use bantam_delegate::{Deadline, OffloadError, OffloadOptions, Options, Session};
 use bantam_model::cpu::RunError;
-use bantam_model::ops::{self, Custom, Op};
-use bantam_model::quant::PerTensor;
-use bantam_model::{Bytes, DType, Model, Node, Subgraph, Tensor, TensorId};
+use bantam_model::ops::{Custom, Op};
+use bantam_model::{Model, Node, TensorId};
 use common::{Libraries, open_spec};
+use compiled::{custom, pair, two_partitions, with_state};
 use libloading::Library;
-
-/// What an Edge TPU's compiler makes, for runtime `runtime`.
-fn custom(runtime: i32) -> Op {
-    Op::Custom(Box::new(Custom {
-        name: "edgetpu-custom-op".into(),
-        version: 1,
-        options: sample::map(&[("4", &sample::package(runtime))]).into(),
-    }))
-}
-
-fn quantized(name: &str, dtype: DType) -> Tensor {
-    Tensor::new(name, dtype, [1, 4]).quantized(PerTensor::new(0.5, 0).into())
-}
-
-/// `y = custom(x)`, `z = y + y` on the CPU, `w = custom(z)`, with one more result of the second operator.
-fn two_partitions() -> Model {
-    let mut s = Subgraph::default();
-    let mut add = |name: &str| s.add_tensor(quantized(name, DType::I8));
-    let [x, y, z, w, more] = ["x", "y", "z", "w", "more"].map(&mut add);
-    s.nodes = vec![
-        Node::new(custom(13), &[x], &[y]),
-        Node::new(
-            ops::Reshape {
-                new_shape: Some(vec![1, 4]),
-            },
-            &[y],
-            &[z],
-        ),
-        Node::new(custom(13), &[z], &[w, more]),
-    ];
-    (s.inputs, s.outputs) = (vec![x], vec![w, more]);
-    Model {
-        subgraphs: vec![s],
-        ..Model::default()
-    }
-}
-
-/// What [`two_partitions`] was made from: the chip's operators are RESHAPEs, so that the CPU gives other numbers.
-fn original() -> Model {
-    let mut model = two_partitions();
-    let s = &mut model.subgraphs[0];
-    let reshape = || ops::Reshape {
-        new_shape: Some(vec![1, 4]),
-    };
-    let [x, y, z, w, more] = [0, 1, 2, 3, 4].map(TensorId);
-    s.nodes = [(x, y), (y, z), (z, w), (z, more)]
-        .map(|(from, to)| Node::new(reshape(), &[from], &[to]))
-        .to_vec();
-    model
-}
-
-fn pair() -> Model {
-    let original = original();
-    let bytes = Bytes::from(original.to_bytes());
-    two_partitions().with_twin(&original, bytes).unwrap()
-}
 
 /// The fake library, and what it lets tests see.
 struct Fake {
@@ -93,9 +38,17 @@ impl Fake {
         }
     }
 
-    fn number(&self, name: &str) -> &mut c_int {
-        // SAFETY: the fixture's variables are ints, and no other thread uses them meanwhile.
-        unsafe { &mut **self.library.get::<*mut c_int>(name).unwrap() }
+    fn number(&self, name: &str) -> &AtomicI32 {
+        // SAFETY: the fixture's variables are ints, and the library stays loaded.
+        unsafe { &**self.library.get::<*const AtomicI32>(name).unwrap() }
+    }
+
+    fn get(&self, name: &str) -> i32 {
+        self.number(name).load(Ordering::SeqCst)
+    }
+
+    fn set(&self, name: &str, value: i32) {
+        self.number(name).store(value, Ordering::SeqCst);
     }
 
     fn text(&self, name: &str) -> String {
@@ -143,10 +96,10 @@ fn each_compiled_operator_runs_on_the_device_and_the_rest_on_the_cpu() {
         run(&mut session, &[1, 2, 3, 255]).unwrap(),
         [[3, 4, 5, 1]; 2]
     );
-    assert_eq!(*fake.number("fake_open"), 2);
+    assert_eq!(fake.get("fake_open"), 2);
     drop(session);
-    assert_eq!(*fake.number("fake_open"), 0);
-    assert_eq!(*fake.number("fake_freed_kernels"), 2);
+    assert_eq!(fake.get("fake_open"), 0);
+    assert_eq!(fake.get("fake_freed_kernels"), 2);
 }
 
 #[test]
@@ -158,7 +111,7 @@ fn the_distance_of_tensors_is_known_or_found_out() {
         assert_eq!(run(&mut session, &[0; 4]).unwrap()[0], [2; 4]);
         // Found out once.
         let tries = if defines[1].ends_with("104") { 3 } else { 2 };
-        assert_eq!(*fake.number("fake_created"), tries);
+        assert_eq!(fake.get("fake_created"), tries);
     }
     let fake = Fake::new(&[]);
     let driver = fake.open("?tensor-stride=112").unwrap();
@@ -179,7 +132,7 @@ fn compile(driver: &dyn Driver, device: Option<&str>) -> Result<(), DriverError>
 #[test]
 fn devices_are_chosen_by_bus_number_or_path() {
     let fake = Fake::new(&[]);
-    *fake.number("fake_devices") = 4;
+    fake.set("fake_devices", 4);
     let driver = fake.open("?performance=low&verbosity=2").unwrap();
     assert_eq!(
         driver.info().to_string(),
@@ -203,7 +156,7 @@ fn devices_are_chosen_by_bus_number_or_path() {
         // The library reads options of a device that is named alone, so it always is.
         assert_eq!(fake.text("fake_options"), "Performance=Low;");
     }
-    assert_eq!(*fake.number("fake_level"), 2);
+    assert_eq!(fake.get("fake_level"), 2);
     for device in ["usb:2", "pci:1", "/dev/apex_0", "usb:x"] {
         let error = compile(&*driver, Some(device)).unwrap_err().to_string();
         assert!(
@@ -225,7 +178,7 @@ fn a_library_that_opens_nothing_is_explained() {
         error.contains("/sys/bus/usb/devices/9-1 could not be opened: "),
         "{error}"
     );
-    *fake.number("fake_devices") = 0;
+    fake.set("fake_devices", 0);
     let error = compile(&*driver, None).unwrap_err().to_string();
     assert!(
         error.starts_with("there is no device Edge TPU; there is none: "),
@@ -245,7 +198,7 @@ fn what_the_library_cannot_run_is_refused_before_it_is_called() {
     assert_eq!(refusal.rule, "runtime-version");
     assert_eq!(
         refusal.reason,
-        "it was compiled for runtime 14, and the library is runtime 13"
+        "it needs runtime 14, and the library is runtime 13"
     );
     assert!(verdicts[2].is_supported());
     let broken = Op::Custom(Box::new(Custom {
@@ -260,17 +213,17 @@ fn what_the_library_cannot_run_is_refused_before_it_is_called() {
         driver.compile(&model, None),
         Err(DriverError::Refused(_))
     ));
-    assert_eq!(*fake.number("fake_created"), 0);
+    assert_eq!(fake.get("fake_created"), 0);
 }
 
 #[test]
 fn a_device_that_fails_is_opened_again_with_all_partitions_on_it() {
     let fake = Fake::new(&[]);
     let mut session = fake.session(&two_partitions(), OffloadOptions::default());
-    *fake.number("fake_fails") = 1;
+    fake.set("fake_fails", 1);
     assert_eq!(run(&mut session, &[0; 4]).unwrap()[0], [2; 4]);
     // The first was opened again at once, the second when it was its turn.
-    assert_eq!(*fake.number("fake_created"), 4);
+    assert_eq!(fake.get("fake_created"), 4);
     let report = session.report();
     let reopened: Vec<u64> = report.counters.iter().map(|c| c.reopened).collect();
     assert_eq!(reopened, [1, 1]);
@@ -291,13 +244,13 @@ fn a_lost_device_leaves_the_work_to_the_original() {
     let mut session = fake.session(&pair(), OffloadOptions::default());
     assert!(session.placement().partitions.iter().all(|p| p.has_twin));
     assert_eq!(run(&mut session, &[7; 4]).unwrap(), [[9; 4]; 2]);
-    *fake.number("fake_fails") = 1;
-    *fake.number("fake_devices") = 0;
+    fake.set("fake_fails", 1);
+    fake.set("fake_devices", 0);
     // No device: the original copies what it is given.
     assert_eq!(run(&mut session, &[7; 4]).unwrap(), [[7; 4]; 2]);
     let report = session.report();
     assert!(matches!(report.events[0].error, DriverError::DeviceLost(_)));
-    *fake.number("fake_devices") = 1;
+    fake.set("fake_devices", 1);
     assert_eq!(run(&mut session, &[7; 4]).unwrap(), [[9; 4]; 2]);
 }
 
@@ -305,7 +258,7 @@ fn a_lost_device_leaves_the_work_to_the_original() {
 fn without_the_original_a_lost_device_is_an_error() {
     let fake = Fake::new(&[]);
     let mut session = fake.session(&two_partitions(), OffloadOptions::default());
-    *fake.number("fake_fails") = 2;
+    fake.set("fake_fails", 2);
     let Err(RunError::Custom { source, .. }) = run(&mut session, &[7; 4]) else {
         panic!("it has run");
     };
@@ -317,24 +270,6 @@ fn the_cpu_runs_the_original_of_a_pair() {
     let mut session = Session::new(&pair(), &Options::default()).unwrap();
     assert_eq!(session.outputs()[1].name, "more");
     assert_eq!(run(&mut session, &[5; 4]).unwrap(), [[5; 4]; 2]);
-}
-
-/// `y = custom(x, h, c)` that keeps `h` (int8) and `c` (int16).
-fn with_state() -> Model {
-    let mut s = Subgraph::default();
-    let x = s.add_tensor(quantized("x", DType::I8));
-    let mut h = quantized("h", DType::I8);
-    h.quantization = Some(PerTensor::new(0.5, 10).into());
-    let mut c = quantized("c", DType::I16);
-    (h.is_variable, c.is_variable) = (true, true);
-    let (h, c) = (s.add_tensor(h), s.add_tensor(c));
-    let y = s.add_tensor(quantized("y", DType::I8));
-    s.nodes = vec![Node::new(custom(13), &[x, h, c], &[y])];
-    (s.inputs, s.outputs) = (vec![x], vec![y]);
-    Model {
-        subgraphs: vec![s],
-        ..Model::default()
-    }
 }
 
 #[test]
@@ -352,7 +287,7 @@ fn a_state_lasts_from_run_to_run_until_it_is_reset() {
     let mut next = || run(&mut session, &[0; 4]).map(|y| y[0][0]);
     assert_eq!([next().unwrap(), next().unwrap()], [11, 13]);
     // A second try would begin with another state than the first.
-    *fake.number("fake_fails") = 1;
+    fake.set("fake_fails", 1);
     assert!(next().is_err());
     assert_eq!([next().unwrap(), next().unwrap()], [11, 13]);
     let deadline = Deadline {

@@ -221,12 +221,14 @@ fn kernels_that_fail_leave_the_work_to_the_cpu() {
         let error = report.events[0].error.to_string();
         assert!(error.contains(wanted), "{fault}: {error}");
     }
-    let driver = open(&libraries.delegate("kernel-prepare"), "").unwrap();
-    let error = Session::with_driver(&model(), Arc::from(driver), &Options::default());
-    let error = format!("{:?}", error.err().unwrap());
+    let mut session = session(open(&libraries.delegate("kernel-prepare"), "").unwrap());
+    assert_eq!(run(&mut session).unwrap(), expected());
+    let placement = session.placement();
+    assert_eq!(placement.delegated, 0);
+    let reason = placement.first_reason().unwrap().1;
     assert!(
-        error.contains("preparing its operators, status 1"),
-        "{error}"
+        reason.contains("preparing its operators, status 1"),
+        "{reason}"
     );
 }
 
@@ -269,6 +271,24 @@ fn a_thousand_delegates_leave_nothing_behind() {
     assert_eq!(number(&path, "open_kernels"), 0);
 }
 
+/// Models that XNNPACK of 2.6 and 2.9 claims and computes otherwise than LiteRT, whose numbers are ours (tests/data/ops).
+const XNNPACK_DIFFERS: &[(&str, &str)] = &[
+    ("conv_2d_3x3_grouped", "it claims groups and computes one"),
+    (
+        "transpose_conv_3x3_s2_same_odd_relu",
+        "the activation is newer than it",
+    ),
+    (
+        "transpose_conv_4x4_s2_same_relu6",
+        "the activation is newer than it",
+    ),
+    (
+        "prelu_shared",
+        "it reads one slope for each channel where there is one",
+    ),
+    ("mean_same_scale_hw", "it rounds an average to another step"),
+];
+
 /// XNNPACK of `BANTAM_TFLITE_C`, a `libtensorflowlite_c.so` of 2.6 to 2.14: a delegate that others made.
 #[test]
 #[ignore = "needs a libtensorflowlite_c.so of TensorFlow 2.6 to 2.14 (BANTAM_TFLITE_C)"]
@@ -282,9 +302,18 @@ fn xnnpack_computes_what_the_cpu_path_does() {
     let models = real_models();
     assert!(models.len() > 5, "{models:?}");
     let mut delegated = 0;
+    let mut wrong = Vec::new();
     for path in models {
-        delegated += compare(&plugin, &library, &path);
+        let name = path.to_string_lossy();
+        if XNNPACK_DIFFERS.iter().any(|(part, _)| name.contains(part)) {
+            continue;
+        }
+        match compare(&plugin, &library, &path) {
+            Ok(count) => delegated += count,
+            Err(text) => wrong.push(format!("{}: {text}", path.display())),
+        }
     }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert!(delegated > 100, "{delegated}");
 }
 
@@ -306,56 +335,60 @@ fn real_models() -> Vec<PathBuf> {
     found
 }
 
-/// Runs a model with XNNPACK and without; how many operators XNNPACK had.
-fn compare(plugin: &Path, library: &str, path: &Path) -> usize {
+/// Runs a model with XNNPACK and without; how many operators XNNPACK had, or what differs.
+fn compare(plugin: &Path, library: &str, path: &Path) -> Result<usize, String> {
     let Ok(model) = Model::open(path) else {
-        return 0;
+        return Ok(0);
     };
     let options = Options {
         numerics: Numerics::Fast,
         ..Options::default()
     };
     let Ok(mut plain) = Session::new(&model, &options) else {
-        return 0;
+        return Ok(0);
     };
     let driver = open(plugin, &format!("&library={library}")).unwrap();
-    let mut session = match Session::with_driver(&model, Arc::from(driver), &options) {
-        Ok(session) => session,
-        Err(error) => panic!("{}: {error:?}", path.display()),
-    };
+    let session = Session::with_driver(&model, Arc::from(driver), &options);
+    let mut session = session.map_err(|error| format!("{error:?}"))?;
     let inputs: Vec<Vec<u8>> = session.inputs().iter().map(numbers).collect();
     for (index, input) in inputs.iter().enumerate() {
         plain.set_input(index, input).unwrap();
         session.set_input(index, input).unwrap();
     }
     if plain.run().is_err() {
-        return 0;
+        return Ok(0);
     }
-    session.run().unwrap();
-    assert_eq!(session.report().events, [], "{}", path.display());
+    session.run().map_err(|error| format!("{error:?}"))?;
+    if let Some(event) = session.report().events.first() {
+        return Err(event.error.to_string());
+    }
     for (index, info) in plain.outputs().iter().enumerate() {
         let (a, b) = (plain.output(index), session.output(index));
-        let name = format!("{}: {}", path.display(), info.name);
-        match info.dtype {
-            DType::F32 => {
-                let floats = |bytes: &[u8]| -> Vec<f32> {
-                    let each = bytes.chunks_exact(4);
-                    each.map(|b| f32::from_ne_bytes(b.try_into().unwrap()))
-                        .collect()
-                };
-                let (a, b) = (floats(a), floats(b));
-                let most = a.iter().fold(1f32, |most, v| most.max(v.abs()));
-                let apart = a
-                    .iter()
-                    .zip(&b)
-                    .map(|(a, b)| (a - b).abs())
-                    .fold(0f32, f32::max);
-                assert!(apart <= 1e-5 * most, "{name}: {apart} of {most}");
+        if info.dtype == DType::F32 {
+            let floats = |bytes: &[u8]| -> Vec<f32> {
+                let each = bytes.chunks_exact(4);
+                each.map(|b| f32::from_ne_bytes(b.try_into().unwrap()))
+                    .collect()
+            };
+            let (a, b) = (floats(a), floats(b));
+            let most = a.iter().fold(1f32, |most, v| most.max(v.abs()));
+            let apart = a.iter().zip(&b).map(|(a, b)| (a - b).abs());
+            let apart = apart.fold(0f32, f32::max);
+            if apart > 1e-5 * most {
+                return Err(format!("{} is {apart} apart, of {most}", info.name));
             }
-            _ => assert_eq!(a, b, "{name}"),
+        } else if a != b {
+            let steps = a.iter().zip(b).map(|(a, b)| a.wrapping_sub(*b) as i8);
+            let wrong = steps.filter(|step| *step != 0);
+            let (count, first) = (wrong.clone().count(), wrong.take(4).collect::<Vec<_>>());
+            return Err(format!(
+                "{count} of {} differ in {}, by {first:?}",
+                a.len(),
+                info.name
+            ));
         }
     }
-    session.placement().delegated
+    Ok(session.placement().delegated)
 }
 
 /// Values for an input: all bytes for integers, numbers from -1 to 1 for floats.

@@ -177,13 +177,20 @@ impl EdgeTpu {
             Ok(package) => package,
             Err(error) => return refused("package", error.to_string(), None),
         };
-        let needed = package.min_runtime_version;
+        // Runtimes before 14 do not know that the chip writes variables. Source: libedgetpu, api/runtime_version.h.
+        let outputs = package
+            .main()
+            .map(|main| &main.outputs[..])
+            .unwrap_or_default();
+        let has_state = outputs.iter().any(|o| o.name.ends_with("_variable_output"));
+        let needed = match has_state {
+            true => package.min_runtime_version.max(14),
+            false => package.min_runtime_version,
+        };
         match self.library.version().runtime {
             Some(present) if needed > present => refused(
                 "runtime-version",
-                format!(
-                    "it was compiled for runtime {needed}, and the library is runtime {present}"
-                ),
+                format!("it needs runtime {needed}, and the library is runtime {present}"),
                 Some((needed, present)),
             ),
             _ => Verdict::Supported,

@@ -21,7 +21,7 @@ use bantam_model::Model;
 use bantam_model::target::{PartitionPolicy, Refusal, Verdict};
 use libloading::Library;
 
-use super::{Device, Driver, DriverError, DriverInfo, Executable, edgetpu};
+use super::{Device, Driver, DriverError, DriverInfo, Executable, edgetpu, loader_text};
 pub(super) use abi::Stride;
 use abi::{Context, Delegate, PluginCreate, PluginDestroy};
 use host::Host;
@@ -161,7 +161,7 @@ impl Plugin {
         // SAFETY: the caller vouches for the library.
         let library = unsafe { Library::new(path) }.map_err(|error| DriverError::Load {
             path: text.clone(),
-            cause: error.to_string(),
+            cause: loader_text(&error),
         })?;
         let library = ManuallyDrop::new(library);
         let missing = |symbol: &str| DriverError::Symbol {

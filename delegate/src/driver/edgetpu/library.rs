@@ -9,9 +9,9 @@ use std::ptr::{self, NonNull};
 
 use libloading::Symbol;
 
-use crate::driver::DriverError;
 use crate::driver::tflite::abi::Delegate;
 use crate::driver::tflite::{Instance, Stride};
+use crate::driver::{DriverError, loader_text};
 
 /// The path of the library, where the option `library` does not say it.
 pub const LIBRARY: &str = "BANTAM_LIBEDGETPU";
@@ -146,7 +146,9 @@ impl Library {
             match unsafe { libloading::Library::new(name) } {
                 // SAFETY: as above.
                 Ok(library) => return unsafe { Self::resolve(library, &name.to_string_lossy()) },
-                Err(error) => errors.push((name.to_string_lossy().into_owned(), error.to_string())),
+                Err(error) => {
+                    errors.push((name.to_string_lossy().into_owned(), loader_text(&error)))
+                }
             }
         }
         // A library that is there and lacks another tells more than one that is not there.

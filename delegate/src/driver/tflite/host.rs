@@ -190,6 +190,10 @@ impl Host {
     }
 
     /// Prepares the claimed operators to run.
+    ///
+    /// # Errors
+    ///
+    /// [`DriverError::Refused`]: the delegate claimed what it cannot run, as TFLite's runtimes allow it to.
     pub fn prepare(&mut self) -> Result<(), DriverError> {
         let kernels = self.with(|state| state.kernels.len());
         for index in 0..kernels {
@@ -197,7 +201,11 @@ impl Host {
             if let Some(prepare) = call.prepare {
                 // SAFETY: the delegate gave the function, and its kernel was made.
                 let status = unsafe { prepare(self.context(), node) };
-                self.check(status, "preparing its operators")?;
+                self.check(status, "preparing its operators")
+                    .map_err(|error| match error {
+                        DriverError::Failed(text) => DriverError::Refused(text),
+                        other => other,
+                    })?;
             }
         }
         Ok(())
