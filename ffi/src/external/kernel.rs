@@ -186,7 +186,7 @@ impl Kernel {
                 .messages
                 .add(event);
         }
-        Ok(run?)
+        run.map_err(|error| Failure::of_run(&error))
     }
 
     /// Runs a call of the runtime's: writes down how long it took, and tells why it failed.
