@@ -88,8 +88,9 @@ enum { BANTAM_LOG_WARNING = 1, BANTAM_LOG_INFO = 2 };
 
 /* Where the library says what it decided and what went wrong without being an error: where the
  * operators of a new session run, a driver call that failed and was made up for. `message` is one
- * line and lives during the call. The callback may be called by any thread, by several at a time.
- * NULL turns it off, which is the default. */
+ * line and lives during the call. The callback may be called by any thread, by several at a time;
+ * a call that another thread has begun may go on when bantam_set_log() returns. NULL turns it off,
+ * which is the default. */
 typedef void (*bantam_log_fn)(void *user, int32_t level, const char *message);
 void bantam_set_log(bantam_log_fn log, void *user);
 
