@@ -155,6 +155,11 @@ pub type bantam_sample_fn = ::std::option::Option<
         inputs_len: usize,
     ) -> i32,
 >;
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct TfLiteDelegate {
+    _unused: [u8; 0],
+}
 unsafe extern "C" {
     pub fn bantam_version() -> *const ::std::os::raw::c_char;
     pub fn bantam_abi_version() -> u32;
@@ -277,4 +282,11 @@ unsafe extern "C" {
         report: *mut *mut ::std::os::raw::c_char,
         error: *mut *mut bantam_error,
     ) -> bantam_status;
+    pub fn tflite_plugin_create_delegate(
+        keys: *mut *mut ::std::os::raw::c_char,
+        values: *mut *mut ::std::os::raw::c_char,
+        count: usize,
+        report: ::std::option::Option<unsafe extern "C" fn(message: *const ::std::os::raw::c_char)>,
+    ) -> *mut TfLiteDelegate;
+    pub fn tflite_plugin_destroy_delegate(delegate: *mut TfLiteDelegate);
 }

@@ -39,6 +39,12 @@ fn what_is_freed_or_asked_may_be_null() {
         assert!(!text(bantam_version()).is_empty());
         assert!(bantam_abi_version() > 0);
         assert_eq!(text(bantam_status_name(0)), "BANTAM_OK");
+        tflite_plugin_destroy_delegate(null_mut());
+        let no_options = tflite_plugin_create_delegate(null_mut(), null_mut(), 0, None);
+        assert!(!no_options.is_null());
+        tflite_plugin_destroy_delegate(no_options);
+        let no_array = tflite_plugin_create_delegate(null_mut(), null_mut(), 1, None);
+        assert!(no_array.is_null());
     }
 }
 
