@@ -171,3 +171,35 @@ fn can_stop(graph: &Subgraph) -> bool {
             && !outputs.any(|id| is_handle(id) || graph[*id].is_variable)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use bantam_model::Tensor;
+    use bantam_model::ops::Add;
+
+    use super::*;
+
+    #[test]
+    fn hands_on_what_is_read_later_and_nothing_else() {
+        let mut graph = Subgraph::default();
+        let mut add = |name: &str| graph.add_tensor(Tensor::new(name, DType::F32, [1]));
+        let [x, a, b, y] = ["x", "a", "b", "y"].map(&mut add);
+        let sum = |inputs: &[TensorId], output| Node::new(Add::default(), inputs, &[output]);
+        graph.nodes = vec![sum(&[x, x], a), sum(&[a, x], b), sum(&[b, a], y)];
+        (graph.inputs, graph.outputs) = (vec![x], vec![y]);
+        let model = Model {
+            subgraphs: vec![graph],
+            ..Model::default()
+        };
+        let bytes = |value: f32| value.to_ne_bytes().to_vec();
+        let samples = [1.0, 10.0, 100.0].map(|v| vec![bytes(v)]);
+        let input = plan(&model, 0, false).unwrap().value(x).clone();
+        let mut front = Front::new(&model, 0, &[input], &samples[..], &[0, 2]).unwrap();
+        let mut at = |node, tensor| front.at(&model, node, tensor, 2).unwrap().1;
+        assert_eq!(*at(1, a), [bytes(2.0), bytes(200.0)]);
+        assert_eq!(*at(1, x), [bytes(1.0), bytes(100.0)]);
+        assert_eq!(*at(2, b), [bytes(3.0), bytes(300.0)]);
+        assert_eq!(*at(2, a), [bytes(2.0), bytes(200.0)]);
+        assert_eq!(front.tensors.keys().collect::<Vec<_>>(), [&a, &b]);
+    }
+}
