@@ -163,27 +163,40 @@ impl Page<'_> {
             return Ok(());
         }
         w.push_str(
-            "<section><h2>Gains</h2><p>Signal to noise on the samples, without and with an option. The \
-             first rows are of the outputs; those of operators are of their results before the \
-             activation, with bias-correction only of the mean of each channel. Error is squared, and a \
-             part of what it would be without.</p>\n<table><tr><th>option<th>where<th>without\
-             <th>with<th>error</tr>\n",
+            "<section><h2>Gains</h2><p>Signal to noise on the samples, without and with an option.</p>\n",
         );
-        for total in totals {
-            writeln!(
-                w,
-                "<tr><td>{}<td class=\"name\">{}<td class=\"number\">{:.2} dB\
-                 <td class=\"number\">{:.2} dB<td></tr>",
-                Text(total.option),
-                Text(&total.choice),
-                total.before_db,
-                total.after_db,
-            )?;
+        if !totals.is_empty() {
+            w.push_str(
+                "<table class=\"list\"><tr><th>option<th>for the outputs<th class=\"number\">without\
+                 <th class=\"number\">with</tr>\n",
+            );
+            for total in totals {
+                writeln!(
+                    w,
+                    "<tr><td>{}<td class=\"name\">{}<td class=\"number\">{:.2} dB\
+                     <td class=\"number\">{:.2} dB</tr>",
+                    Text(total.option),
+                    Text(&total.choice),
+                    total.before_db,
+                    total.after_db,
+                )?;
+            }
+            w.push_str("</table>\n");
         }
+        if gains.is_empty() {
+            w.push_str("</section>\n");
+            return Ok(());
+        }
+        w.push_str(
+            "<details><summary>Operator by operator</summary><p>Of results before the activation, with \
+             bias-correction only of the mean of each channel. The last column is what is left of the \
+             squared error.</p>\n<table class=\"list\"><tr><th>option<th>operator<th class=\"number\">without\
+             <th class=\"number\">with<th class=\"number\">left</tr>\n",
+        );
         for gain in gains {
             write!(
                 w,
-                "<tr><td>{}<td class=\"name\" title=\"{}\">operator {}, {}",
+                "<tr><td>{}<td class=\"name\" title=\"{}\">{}, {}",
                 Text(gain.option),
                 Text(&gain.name),
                 gain.index,
@@ -196,9 +209,9 @@ impl Page<'_> {
                 )?,
                 None => w.push_str("<td><td>"),
             }
-            writeln!(w, "<td class=\"number\">{:.3}</tr>", gain.ratio)?;
+            writeln!(w, "<td class=\"number\">{:.1} %</tr>", 100.0 * gain.ratio)?;
         }
-        w.push_str("</table></section>\n");
+        w.push_str("</table></details></section>\n");
         Ok(())
     }
 

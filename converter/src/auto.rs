@@ -4,17 +4,14 @@
 //! keeping the worst first is close to the best choice; how many it takes is found by bisection on the whole model,
 //! and those that turn out not to matter are let go again.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
-use bantam_model::cpu::{Options, Plan, Runner};
-use bantam_model::ops::Role;
-use bantam_model::{DType, Model, Node, Subgraph};
+use bantam_model::{DType, Model, Node};
 
 use crate::calibrate::{Source, Statistics};
-use crate::compare::real;
 use crate::error::ConvertError;
+use crate::probe::{Probes, multiplications};
 use crate::quantize::{Report, quantize};
 use crate::recipe::{Entry, Recipe, Scheme};
 
@@ -87,8 +84,8 @@ pub fn find<E: From<ConvertError>>(
     threads: usize,
     progress: &(dyn Fn(usize, usize) + Sync),
 ) -> Result<Found, E> {
-    let search = Search::new(model, statistics, recipe, goal.precision, probes)?;
-    let candidates = search.ranked(threads, progress)?;
+    let search = Search::new(model, statistics, recipe, goal.precision, probes, threads)?;
+    let candidates = search.ranked(progress)?;
     let mut curve = Vec::new();
     for step in 0..=CURVE {
         let kept = candidates.len() * step / CURVE;
@@ -117,11 +114,8 @@ struct Search<'a, S: ?Sized> {
     statistics: &'a Statistics,
     recipe: &'a Recipe,
     precision: Scheme,
-    probes: &'a S,
-    /// The float model's outputs for each probe.
-    expected: Vec<Vec<f64>>,
-    /// How often the float model runs each operator on all probes together.
-    runs: HashMap<Place, f64>,
+    probes: Probes<'a, S>,
+    threads: usize,
     /// The operators that the recipe makes int8.
     candidates: Vec<Place>,
 }
@@ -133,30 +127,23 @@ impl<'a, S: Source + ?Sized> Search<'a, S> {
         recipe: &'a Recipe,
         precision: Scheme,
         probes: &'a S,
+        threads: usize,
     ) -> Result<Self, ConvertError> {
         let (_, report) = quantize(model, statistics, recipe)?;
-        let mut runs = HashMap::new();
-        let mut count = |place| *runs.entry(place).or_default() += 1.0;
-        let expected = outputs(model, recipe.subgraph, probes, &mut count)?;
         Ok(Self {
             model,
             statistics,
             recipe,
             precision,
-            probes,
-            expected,
-            runs,
+            probes: Probes::new(model, recipe.subgraph, probes, usize::MAX, threads)?,
+            threads,
             candidates: candidates(model, &report, recipe),
             subgraphs: report.subgraphs,
         })
     }
 
     /// The operators that the recipe makes int8, the one that costs most first.
-    fn ranked(
-        &self,
-        threads: usize,
-        progress: &(dyn Fn(usize, usize) + Sync),
-    ) -> Result<Vec<Kept>, ConvertError> {
+    fn ranked(&self, progress: &(dyn Fn(usize, usize) + Sync)) -> Result<Vec<Kept>, ConvertError> {
         let candidates = &self.candidates;
         let (next, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
         let measured: Mutex<Vec<Kept>> = Mutex::default();
@@ -164,7 +151,7 @@ impl<'a, S: Source + ?Sized> Search<'a, S> {
             while let Some(&place) = candidates.get(next.fetch_add(1, Ordering::Relaxed)) {
                 let others = candidates.iter().filter(|&&other| other != place);
                 let alone = self.recipe_with(others.copied(), Scheme::Float);
-                let kept = self.kept(place, self.sqnr_db(&self.converted(&alone)?)?);
+                let kept = self.kept(place, self.probes.judge(&self.converted(&alone)?, 1)?.db());
                 measured
                     .lock()
                     .unwrap_or_else(PoisonError::into_inner)
@@ -176,7 +163,7 @@ impl<'a, S: Source + ?Sized> Search<'a, S> {
         // After a failure no thread measures another.
         let work = || work().inspect_err(|_| next.store(candidates.len(), Ordering::Relaxed));
         std::thread::scope(|scope| {
-            let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
+            let others: Vec<_> = (1..self.threads).map(|_| scope.spawn(work)).collect();
             let first = work();
             others.into_iter().fold(first, |result, thread| {
                 let joined = thread.join();
@@ -261,6 +248,8 @@ impl<'a, S: Source + ?Sized> Search<'a, S> {
         });
         let total: f64 = places.map(|place| self.cost(place)).sum();
         let int8: f64 = self.candidates.iter().map(|&place| self.cost(place)).sum();
+        let converted = self.converted(&self.recipe_keeping(kept))?;
+        let score = self.probes.judge(&converted, self.threads)?;
         let spared: f64 = kept.iter().map(|k| self.cost((k.subgraph, k.index))).sum();
         Ok(Point {
             kept: kept.len(),
@@ -269,13 +258,13 @@ impl<'a, S: Source + ?Sized> Search<'a, S> {
             } else {
                 0.0
             },
-            sqnr_db: self.sqnr_db(&self.converted(&self.recipe_keeping(kept))?)?,
+            sqnr_db: score.db(),
         })
     }
 
     fn cost(&self, place: Place) -> f64 {
         let subgraph = &self.model.subgraphs[place.0];
-        let runs = self.runs.get(&place).copied().unwrap_or(0.0);
+        let runs = self.probes.runs.get(&place).copied().unwrap_or(0.0);
         runs * multiplications(subgraph, &subgraph.nodes[place.1])
     }
 
@@ -338,18 +327,6 @@ impl<'a, S: Source + ?Sized> Search<'a, S> {
             alone_db,
         }
     }
-
-    /// Signal to noise of `model`'s outputs, the mean over probes.
-    fn sqnr_db(&self, model: &Model) -> Result<f64, ConvertError> {
-        let found = outputs(model, self.recipe.subgraph, self.probes, &mut |_| ())?;
-        let db = self.expected.iter().zip(&found).map(|(expected, found)| {
-            let signal: f64 = expected.iter().map(|x| x * x).sum();
-            let pairs = expected.iter().zip(found);
-            let noise: f64 = pairs.map(|(x, y)| (x - y) * (x - y)).sum();
-            10.0 * (signal / noise.max(1e-12 * signal + 1e-30) + 1e-30).log10()
-        });
-        Ok(db.sum::<f64>() / self.expected.len().max(1) as f64)
-    }
 }
 
 /// The operators that `recipe` makes int8, without those that run subgraphs: these are int8 where what
@@ -378,63 +355,10 @@ fn candidates(model: &Model, report: &Report, recipe: &Recipe) -> Vec<Place> {
     report.subgraphs.iter().flat_map(in_subgraph).collect()
 }
 
-/// The real values of all outputs, for each sample; `ran` is told of each operator that runs.
-fn outputs(
-    model: &Model,
-    entry: usize,
-    samples: &(impl Source + ?Sized),
-    ran: &mut (dyn FnMut(Place) + Send),
-) -> Result<Vec<Vec<f64>>, ConvertError> {
-    if samples.is_empty() {
-        return Err(ConvertError::NoSamples);
-    }
-    let options = Options {
-        subgraph: entry,
-        ..Options::default()
-    };
-    let plan = Arc::new(Plan::new(model, &options)?);
-    let mut runner = Runner::new(Arc::clone(&plan))?;
-    let mut run = |index: usize| {
-        let sample = samples
-            .get(index)
-            .map_err(|source| ConvertError::Sample { index, source })?;
-        for (input, bytes) in sample.iter().enumerate() {
-            runner.set_input(input, bytes)?;
-        }
-        runner.reset_variables();
-        runner.run_timed(|subgraph, node, _| ran((subgraph, node)))?;
-        let outputs = plan.outputs().iter();
-        Ok(outputs
-            .flat_map(|&id| real(plan.value(id), runner.tensor(id)))
-            .collect())
-    };
-    (0..samples.len()).map(&mut run).collect()
-}
-
-/// How often `node` multiplies an operand with a weight.
-fn multiplications(subgraph: &Subgraph, node: &Node) -> f64 {
-    let rule = node.op.operator().ok().and_then(|op| op.quant_rule());
-    let Some(rule) = rule else { return 0.0 };
-    let elements = |id: Option<bantam_model::TensorId>| {
-        let shape = id.map_or(&[][..], |id| &subgraph[id].shape);
-        shape.iter().map(|&d| d as f64).product::<f64>()
-    };
-    let weights = (0..node.inputs.len()).find_map(|index| match rule.role(index) {
-        Role::Weights { axis } => Some((node.input(index)?, axis)),
-        _ => None,
-    });
-    let Some((weights, axis)) = weights else {
-        return 0.0;
-    };
-    let channels = axis.and_then(|axis| subgraph[weights].shape.get(axis));
-    let channels = channels.map_or(1.0, |&c| c.max(1) as f64);
-    elements(Some(weights)) / channels * elements(node.outputs.first().copied())
-}
-
 #[cfg(test)]
 mod tests {
     use bantam_model::ops::{FullyConnected, Relu};
-    use bantam_model::{Tensor, TensorId};
+    use bantam_model::{Subgraph, Tensor, TensorId};
 
     use super::*;
     use crate::calibrate;

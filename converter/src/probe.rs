@@ -1,10 +1,11 @@
 //! A few of the samples, on which whole models are judged, and runs of a plan on samples.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use bantam_model::Model;
 use bantam_model::cpu::{Options, Plan, Runner};
-use bantam_model::ops::Value;
+use bantam_model::ops::{Role, Value};
+use bantam_model::{Model, Node, Subgraph, TensorId};
 
 use crate::calibrate::Source;
 use crate::compare::{real, translate};
@@ -12,6 +13,16 @@ use crate::error::ConvertError;
 
 /// No output is taken to be nearer than this: beyond it differences are those of float arithmetic.
 const LARGEST_DB: f64 = 120.0;
+
+/// On how many samples whole models are judged at most, and at least where there are as many.
+const MOST: usize = 128;
+const LEAST: usize = 16;
+
+/// For how many multiplications, where that is between the two.
+const WORK: f64 = 2e9;
+
+/// How often each operator ran, by its subgraph and its place there.
+pub(crate) type Runs = HashMap<(usize, usize), f64>;
 
 /// Samples with the float model's outputs for them.
 pub(crate) struct Probes<'a, S: ?Sized> {
@@ -22,6 +33,8 @@ pub(crate) struct Probes<'a, S: ?Sized> {
     inputs: Vec<Value>,
     /// By sample and output.
     expected: Vec<Vec<Vec<f64>>>,
+    /// How often the float model runs each operator on all of them.
+    pub runs: Runs,
 }
 
 impl<'a, S: Source + ?Sized> Probes<'a, S> {
@@ -37,16 +50,45 @@ impl<'a, S: Source + ?Sized> Probes<'a, S> {
         let plan = plan(float, entry, false)?;
         let value = |&id| plan.value(id).clone();
         let inputs: Vec<Value> = plan.inputs().iter().map(value).collect();
-        let expected = each(&plan, &inputs, samples, &indexes, threads, |_, runner| {
-            Ok(outputs(runner))
+        let seen = each(&plan, &inputs, samples, &indexes, threads, |_, runner| {
+            let mut runs = Runs::new();
+            let count = |subgraph, node, _| *runs.entry((subgraph, node)).or_default() += 1.0;
+            runner.run_timed(count)?;
+            Ok((outputs(runner), runs))
         })?;
+        let mut runs = Runs::new();
+        let mut expected = Vec::with_capacity(seen.len());
+        for (outputs, of_sample) in seen {
+            expected.push(outputs);
+            for (place, count) in of_sample {
+                *runs.entry(place).or_default() += count;
+            }
+        }
         Ok(Self {
             samples,
             indexes,
             entry,
             inputs,
             expected,
+            runs,
         })
+    }
+
+    /// As many of `samples` as a model of this size is worth, evenly spread.
+    pub fn affordable(
+        float: &Model,
+        entry: usize,
+        samples: &'a S,
+        threads: usize,
+    ) -> Result<Self, ConvertError> {
+        let first = Self::new(float, entry, samples, 1, 1)?;
+        let work = |(&(subgraph, node), runs): (&(usize, usize), &f64)| {
+            let subgraph = &float.subgraphs[subgraph];
+            runs * multiplications(subgraph, &subgraph.nodes[node])
+        };
+        let work: f64 = first.runs.iter().map(work).sum();
+        let most = (WORK / work.max(1.0)) as usize;
+        Self::new(float, entry, samples, most.clamp(LEAST, MOST), threads)
     }
 
     /// How near the outputs of `model` are.
@@ -58,7 +100,10 @@ impl<'a, S: Source + ?Sized> Probes<'a, S> {
             self.samples,
             &self.indexes,
             threads,
-            |_, runner| Ok(outputs(runner)),
+            |_, runner| {
+                runner.run()?;
+                Ok(outputs(runner))
+            },
         )?;
         let of_sample = |(expected, found): (&Vec<Vec<f64>>, &Vec<Vec<f64>>)| {
             let pairs = expected.iter().zip(found);
@@ -117,16 +162,15 @@ pub(crate) fn plan(model: &Model, entry: usize, keep_all: bool) -> Result<Arc<Pl
     Ok(Arc::new(Plan::new(model, &options)?))
 }
 
-/// Runs `plan` on the samples `indexes`, which are for inputs like `inputs`, and looks at each run, told
-/// its place in `indexes`.
-/// What was seen is in the order of `indexes`, whatever the number of threads.
+/// Lets `run` run `plan` on the samples `indexes`, which are for inputs like `inputs`; it is told the
+/// place in `indexes`. What it returns is in the order of `indexes`, whatever the number of threads.
 pub(crate) fn each<S: Source + ?Sized, T: Send>(
     plan: &Arc<Plan>,
     inputs: &[Value],
     samples: &S,
     indexes: &[usize],
     threads: usize,
-    look: impl Fn(usize, &Runner) -> Result<T, ConvertError> + Sync,
+    run: impl Fn(usize, &mut Runner) -> Result<T, ConvertError> + Sync,
 ) -> Result<Vec<T>, ConvertError> {
     if indexes.is_empty() {
         return Err(ConvertError::NoSamples);
@@ -143,8 +187,7 @@ pub(crate) fn each<S: Source + ?Sized, T: Send>(
                 runner.set_input(input, &bytes)?;
             }
             runner.reset_variables();
-            runner.run()?;
-            look(part * size + at, &runner)
+            run(part * size + at, &mut runner)
         };
         indexes.iter().enumerate().map(&mut one).collect()
     };
@@ -172,6 +215,26 @@ fn outputs(runner: &Runner) -> Vec<Vec<f64>> {
     outputs
         .map(|&id| real(plan.value(id), runner.tensor(id)))
         .collect()
+}
+
+/// How often `node` multiplies an operand with a weight.
+pub(crate) fn multiplications(subgraph: &Subgraph, node: &Node) -> f64 {
+    let rule = node.op.operator().ok().and_then(|op| op.quant_rule());
+    let Some(rule) = rule else { return 0.0 };
+    let elements = |id: Option<TensorId>| {
+        let shape = id.map_or(&[][..], |id| &subgraph[id].shape);
+        shape.iter().map(|&d| d as f64).product::<f64>()
+    };
+    let weights = (0..node.inputs.len()).find_map(|index| match rule.role(index) {
+        Role::Weights { axis } => Some((node.input(index)?, axis)),
+        _ => None,
+    });
+    let Some((weights, axis)) = weights else {
+        return 0.0;
+    };
+    let channels = axis.and_then(|axis| subgraph[weights].shape.get(axis));
+    let channels = channels.map_or(1.0, |&c| c.max(1) as f64);
+    elements(Some(weights)) / channels * elements(node.outputs.first().copied())
 }
 
 /// Signal to noise in dB.

@@ -7,6 +7,7 @@
 //! bias back. If that does not bring the outputs of the model nearer to the float model's, all of it
 //! is undone. Scales stay as they are, and so does what kernels do.
 
+mod front;
 mod layer;
 mod rounding;
 
@@ -23,14 +24,12 @@ use crate::error::ConvertError;
 use crate::probe::{Probes, decibels, each, plan, spread};
 use crate::quantize::{Channels, Gain, Link, Report, Total, quantize_linked};
 use crate::recipe::Recipe;
+use front::{Front, Rows};
 use layer::{Layer, Wanted, run};
 use rounding::{Moments, Unit};
 
 /// On how many samples operators are improved.
 const SAMPLES: usize = 64;
-
-/// On how many the outputs of the model are judged.
-const PROBES: usize = 128;
 
 /// Windows with more elements are not worth their second moments.
 const LARGEST_WINDOW: usize = 8192;
@@ -60,13 +59,22 @@ pub fn tune(
     if wanted.is_empty() {
         return Ok((converted, report));
     }
-    let probes = Probes::new(model, recipe.subgraph, samples, PROBES, threads)?;
+    let probes = Probes::affordable(model, recipe.subgraph, samples, threads)?;
     let first = probes.judge(&converted, threads)?;
     let mut tuner = Tuner::new(model, converted, recipe.subgraph, samples, threads, &wanted)?;
     let untouched = tuner.converted.clone();
+    let mut front = Front::new(
+        &tuner.converted,
+        tuner.entry,
+        &tuner.inputs,
+        samples,
+        &tuner.indexes,
+    )?;
     let mut gains = Vec::new();
     for (index, wanted) in wanted.iter().enumerate() {
-        let input = tuner.integer_input(wanted)?;
+        let (node, tensor) = (wanted.link.integer, wanted.inputs.1);
+        let (value, samples) = front.at(&tuner.converted, node, tensor, threads)?;
+        let input = Input { value, samples };
         gains.extend(tuner.improve(index, wanted, &input)?);
         progress(index + 1, tuner.layers.len());
     }
@@ -115,7 +123,7 @@ struct Float {
 /// What an operator reads in integers: the real values, for each sample.
 struct Input {
     value: Value,
-    samples: Vec<Vec<u8>>,
+    samples: Rows,
 }
 
 impl Input {
@@ -125,25 +133,24 @@ impl Input {
     }
 }
 
-struct Tuner<'a, S: ?Sized> {
+struct Tuner {
     converted: Model,
     entry: usize,
-    samples: &'a S,
+    /// The samples that it looks at.
     indexes: Vec<usize>,
     /// The inputs that the samples are for.
     inputs: Vec<Value>,
     /// The operators that are wanted, and what they are in float.
     layers: Vec<(Layer, Float)>,
-    threads: usize,
     pool: rayon::ThreadPool,
 }
 
-impl<'a, S: Source + ?Sized> Tuner<'a, S> {
+impl Tuner {
     fn new(
         model: &Model,
         converted: Model,
         entry: usize,
-        samples: &'a S,
+        samples: &(impl Source + ?Sized),
         threads: usize,
         wanted: &[Wanted],
     ) -> Result<Self, ConvertError> {
@@ -156,6 +163,7 @@ impl<'a, S: Source + ?Sized> Tuner<'a, S> {
         let layers: Vec<Layer> = layers.collect::<Result<_, _>>()?;
         let seen: Vec<Vec<Float>> =
             each(&float, &inputs, samples, &indexes, threads, |at, runner| {
+                runner.run()?;
                 let of = |(layer, wanted): (&Layer, &Wanted)| {
                     let results = run(&layer.plan, runner.tensor(wanted.inputs.0))?;
                     Ok(Float {
@@ -191,34 +199,10 @@ impl<'a, S: Source + ?Sized> Tuner<'a, S> {
         Ok(Self {
             converted,
             entry,
-            samples,
             indexes,
             inputs,
             layers: layers.into_iter().zip(all).collect(),
-            threads,
             pool,
-        })
-    }
-
-    /// What the integer operators before the one that is `wanted` hand it.
-    fn integer_input(&self, wanted: &Wanted) -> Result<Input, ConvertError> {
-        let input = wanted.inputs.1;
-        let mut before = self.converted.clone();
-        let subgraph = &mut before.subgraphs[self.entry];
-        subgraph.nodes.truncate(wanted.link.integer);
-        subgraph.outputs = vec![input];
-        let plan = plan(&before, self.entry, false)?;
-        let samples = each(
-            &plan,
-            &self.inputs,
-            self.samples,
-            &self.indexes,
-            self.threads,
-            |_, runner| Ok(runner.tensor(input).to_vec()),
-        )?;
-        Ok(Input {
-            value: plan.value(input).clone(),
-            samples,
         })
     }
 

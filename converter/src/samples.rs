@@ -306,7 +306,7 @@ mod tests {
 
     use super::*;
 
-    fn input(name: &str, shape: &[usize], dtype: ElementType) -> InputSpec {
+    pub(super) fn input(name: &str, shape: &[usize], dtype: ElementType) -> InputSpec {
         InputSpec {
             name: name.into(),
             shape: shape.to_vec(),
@@ -315,7 +315,7 @@ mod tests {
         }
     }
 
-    fn half() -> Preprocess {
+    pub(super) fn half() -> Preprocess {
         Preprocess {
             normalize: Normalize::ScaleBias {
                 scale: 0.5,
@@ -325,7 +325,7 @@ mod tests {
         }
     }
 
-    fn floats(bytes: &[u8]) -> Vec<f32> {
+    pub(super) fn floats(bytes: &[u8]) -> Vec<f32> {
         bytemuck::pod_collect_to_vec(bytes)
     }
 

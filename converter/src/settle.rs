@@ -21,9 +21,6 @@ const METHODS: [CalibMethod; 4] = [
     CalibMethod::MovingAverage,
 ];
 
-/// On how many samples methods are tried.
-const PROBES: usize = 128;
-
 /// An operator gets a method of its own where the outputs gain at least this, in dB.
 const LEAST_GAIN: f64 = 0.02;
 
@@ -50,7 +47,7 @@ pub fn settle(
     if !recipe.has_int8() || !(is_open || recipe.search_ranges) {
         return Ok((recipe.clone(), totals));
     }
-    let probes = Probes::new(model, recipe.subgraph, samples, PROBES, threads)?;
+    let probes = Probes::affordable(model, recipe.subgraph, samples, threads)?;
     let trial = Trial {
         model,
         statistics,
@@ -63,7 +60,7 @@ pub fn settle(
             totals.push(total);
             found
         }
-        false => trial.of(recipe.clone())?,
+        false => trial.of(recipe.clone(), None)?,
     };
     if recipe.search_ranges {
         let before_db = best.score.db();
@@ -97,9 +94,13 @@ struct Tried {
 }
 
 impl<S: Source + ?Sized> Trial<'_, S> {
-    fn of(&self, recipe: Recipe) -> Result<Tried, ConvertError> {
+    /// What `recipe` makes; the same as something `known` is not judged again.
+    fn of(&self, recipe: Recipe, known: Option<&Tried>) -> Result<Tried, ConvertError> {
         let (converted, _) = quantize(self.model, self.statistics, &recipe)?;
-        let score = self.probes.judge(&converted, self.threads)?;
+        let score = match known.filter(|known| known.converted == converted) {
+            Some(known) => known.score.clone(),
+            None => self.probes.judge(&converted, self.threads)?,
+        };
         Ok(Tried {
             recipe,
             converted,
@@ -118,7 +119,7 @@ impl<S: Source + ?Sized> Trial<'_, S> {
             chosen
                 .filter(|chosen| **chosen == Some(CalibMethod::Auto))
                 .for_each(|chosen| *chosen = Some(method));
-            let tried = match self.of(with) {
+            let tried = match self.of(with, best.as_ref()) {
                 Err(ConvertError::Calibration(_)) => continue,
                 tried => tried?,
             };
@@ -132,7 +133,7 @@ impl<S: Source + ?Sized> Trial<'_, S> {
         }
         let best = match best {
             Some(best) => best,
-            None => self.of(recipe.clone())?,
+            None => self.of(recipe.clone(), None)?,
         };
         let total = Total {
             option: "calib-method",

@@ -192,31 +192,9 @@ mod tests {
 
     use image::{Rgb, RgbImage};
 
-    use super::super::{Normalize, Samples, write_npy, write_npz};
+    use super::super::tests::{floats, half, input};
+    use super::super::{Samples, write_npy, write_npz};
     use super::*;
-
-    fn input(name: &str, shape: &[usize], dtype: ElementType) -> InputSpec {
-        InputSpec {
-            name: name.into(),
-            shape: shape.to_vec(),
-            dtype,
-            quantization: None,
-        }
-    }
-
-    fn half() -> Preprocess {
-        Preprocess {
-            normalize: Normalize::ScaleBias {
-                scale: 0.5,
-                bias: -1.0,
-            },
-            ..Preprocess::default()
-        }
-    }
-
-    fn floats(bytes: &[u8]) -> Vec<f32> {
-        bytemuck::pod_collect_to_vec(bytes)
-    }
 
     #[test]
     fn entries_must_agree_in_their_number_of_samples() {
