@@ -523,7 +523,7 @@ mod tests {
         let checks = examine(system(&files).path(), None);
         assert_eq!(checks[0].health, Health::Doubtful);
         assert!(checks[0].hint.as_ref().unwrap().contains("18d1:9302"));
-        let edgetpu = "edgetpu?library=/nowhere.so".parse().unwrap();
+        let edgetpu = "edgetpu?library=/nowhere/libedgetpu.so.1".parse().unwrap();
         let checks = examine(system(&[]).path(), Some(&edgetpu));
         assert_eq!(
             (checks[0].name, checks[0].health),

@@ -573,27 +573,36 @@ fn vendor_operator(error: &RunError) -> Option<(&'static str, &'static str)> {
     }
 }
 
+/// The word in front of a driver's spec.
+fn kind(driver: &str) -> &str {
+    driver.split([':', '?']).next().unwrap_or(driver)
+}
+
 /// Refuses operators that neither the CPU path nor the driver runs.
 fn needs_driver(model: &Model, cut: &Cut, driver: &str) -> Result<(), SessionError> {
     for place in &cut.nodes {
         let op = &model.subgraphs[place.subgraph].nodes[place.index].op;
         if place.placed == Placed::Cpu && op.operator().is_err() {
-            return Err(match vendor(&place.op) {
-                Some((op, needed)) => SessionError::NeedsDriver {
-                    op: op.into(),
-                    needed: needed.into(),
-                    driver: driver.into(),
+            // The driver that it was made for knows better why not.
+            let is_for = |needed: &str| needed.contains(&format!("driver {}", kind(driver)));
+            return Err(
+                match vendor(&place.op).filter(|(_, needed)| !is_for(needed)) {
+                    Some((op, needed)) => SessionError::NeedsDriver {
+                        op: op.into(),
+                        needed: needed.into(),
+                        driver: driver.into(),
+                    },
+                    None => SessionError::Driver {
+                        driver: driver.into(),
+                        source: DriverError::Refused(format!(
+                            "operator {} ({}), for which the CPU path has no kernel: {}",
+                            place.index,
+                            place.op,
+                            place.reason.as_deref().unwrap_or("it was not asked")
+                        )),
+                    },
                 },
-                None => SessionError::Driver {
-                    driver: driver.into(),
-                    source: DriverError::Refused(format!(
-                        "operator {} ({}), for which the CPU path has no kernel: {}",
-                        place.index,
-                        place.op,
-                        place.reason.as_deref().unwrap_or("it was not asked")
-                    )),
-                },
-            });
+            );
         }
     }
     Ok(())

@@ -217,6 +217,21 @@ fn what_the_library_cannot_run_is_refused_before_it_is_called() {
 }
 
 #[test]
+fn a_session_says_why_the_library_takes_nothing() {
+    let fake = Fake::new(&[]);
+    let mut model = two_partitions();
+    model.subgraphs[0].nodes[0] = Node::new(custom(14), &[TensorId(0)], &[TensorId(1)]);
+    let driver = format!("edgetpu:usb:0?library={}", fake.path.display());
+    let options = Options {
+        driver: driver.parse().unwrap(),
+        ..Options::default()
+    };
+    let error = Session::new(&model, &options).err().unwrap();
+    let source = std::error::Error::source(&error).unwrap().to_string();
+    assert!(source.contains("it needs runtime 14"), "{source}");
+}
+
+#[test]
 fn a_device_that_fails_is_opened_again_with_all_partitions_on_it() {
     let fake = Fake::new(&[]);
     let mut session = fake.session(&two_partitions(), OffloadOptions::default());

@@ -125,8 +125,7 @@ fn quantization_by_axis_and_the_weights_are_visible() {
     let libraries = Libraries::new();
     let driver = open(&libraries.delegate("describe"), "").unwrap();
     let error = driver.supports(&model, 0).unwrap_err().to_string();
-    let seen =
-        "w weights type 9 constant 1 axis 0 scales 2: 0.25 0.125; activation 3; first bytes 3 -4";
+    let seen = "w weights type 9 constant 1 axis 0 scales 2: 0.25 0.125; one scale 0; activation 3; first bytes 3 -4";
     assert!(error.ends_with(seen), "{error}");
 }
 

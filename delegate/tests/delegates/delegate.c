@@ -85,9 +85,9 @@ static int claim(context *c, delegate *d, int size, const int *nodes) {
 static int describe(context *c, const node *n) {
   const tensor *w = &c->tensors[n->inputs->data[1]];
   const int *data = n->builtin_data;
-  c->report(c, "w %s type %d constant %d axis %d scales %d: %g %g; activation %d; first bytes %d %d", w->name, w->type,
+  c->report(c, "w %s type %d constant %d axis %d scales %d: %g %g; one scale %g; activation %d; first bytes %d %d", w->name, w->type,
             w->allocation == CONSTANT, w->quantization->axis, w->quantization->scale->size, (double)w->quantization->scale->data[0],
-            (double)w->quantization->scale->data[1], data[0], ((int8_t *)w->data)[0], ((int8_t *)w->data)[1]);
+            (double)w->quantization->scale->data[1], (double)w->scale, data[0], ((int8_t *)w->data)[0], ((int8_t *)w->data)[1]);
   return FAILED;
 }
 static int look(context *c, delegate *d) {

@@ -60,9 +60,9 @@ impl Start {
 
 /// As on the CPU path: zeros, and for int8 the zero point.
 fn first_byte(tensor: &ModelTensor) -> u8 {
-    let zero_point = tensor.quantization.as_ref().map(first);
+    let zero_point = tensor.quantization.as_ref().map(only);
     match (tensor.dtype, zero_point) {
-        (DType::I8, Some(first)) => first.zero_point as u8,
+        (DType::I8, Some(only)) => only.zero_point as u8,
         _ => 0,
     }
 }
@@ -214,7 +214,7 @@ impl Graph {
             params: tensor
                 .quantization
                 .as_ref()
-                .map_or_else(Default::default, first),
+                .map_or_else(Default::default, only),
             allocation_type: match (constant, tensor.is_variable) {
                 (Some(_), _) => allocation::MMAP_RO,
                 (None, true) => allocation::ARENA_RW_PERSISTENT,
@@ -408,10 +408,19 @@ impl Drop for Graph {
     }
 }
 
-fn first(quantization: &Quantization) -> QuantizationParams {
-    QuantizationParams {
-        scale: quantization.scale.first().copied().unwrap_or(0.0),
-        zero_point: quantization.zero_point.first().map_or(0, |&z| z as i32),
+/// As TFLite fills the older fields: zeros for a tensor with several scales, so that a delegate that knows only these sees that it
+/// does not know the tensor. XNNPACK of 2.6 is one.
+fn only(quantization: &Quantization) -> QuantizationParams {
+    match (&quantization.scale[..], &quantization.zero_point[..]) {
+        (&[scale], &[zero_point]) => QuantizationParams {
+            scale,
+            zero_point: zero_point as i32,
+        },
+        (&[scale], []) => QuantizationParams {
+            scale,
+            zero_point: 0,
+        },
+        _ => QuantizationParams::default(),
     }
 }
 
