@@ -63,6 +63,12 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     );
     bar.finish_and_clear();
     let comparison = comparison.map_err(|error| error::convert(&args.model, &error))?;
+    if comparison.left_out > 0 {
+        output::warn(&format!(
+            "warning: {} results in loops and branches are not compared: the models do not take the same rounds, or they are too many",
+            comparison.left_out
+        ));
+    }
     match args.format {
         Format::Json => {
             let list = |errors: &[TensorError]| errors.iter().map(report).collect::<Vec<_>>();
@@ -70,6 +76,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
                 "compare",
                 json!({
                     "data": samples.describe(),
+                    "left_out": comparison.left_out,
                     "model": args.model.display().to_string(),
                     "outputs": list(&comparison.outputs),
                     "reference": args.reference.display().to_string(),

@@ -627,6 +627,7 @@ fn verification_json(verification: &Verification) -> Value {
         .collect();
     json!({
         "non_integer": non_integer,
+        "left_out": verification.comparison.left_out,
         "outputs": errors(&verification.comparison.outputs),
         "samples": verification.samples,
         "tensors": errors(&verification.comparison.tensors),

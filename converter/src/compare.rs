@@ -61,6 +61,9 @@ pub struct Comparison {
     pub outputs: Vec<TensorError>,
     /// Every computed tensor that both models have by name, worst first.
     pub tensors: Vec<TensorError>,
+    /// How many results in subgraphs that operators run were left out: of rounds that only one of the
+    /// models has, of another size than in the other, or beyond the room for one sample's.
+    pub left_out: u64,
 }
 
 /// Runs both models on all of `samples` and compares the real values of their outputs, and of all
@@ -155,6 +158,7 @@ pub fn compare_entries(
     Ok(Comparison {
         outputs: alone(errors),
         tensors: alone(tensors),
+        left_out: bodies.left_out,
     })
 }
 
@@ -256,9 +260,11 @@ struct Bodies {
     right: HashMap<(usize, TensorId), Vec<usize>>,
     /// For each pair, what the first model computed in the runs of the subgraph for one sample.
     trace: Vec<Vec<Vec<u8>>>,
+    /// See [`Comparison::left_out`].
+    left_out: u64,
 }
 
-/// How many bytes of one sample's trace are kept; runs of subgraphs beyond that are not compared.
+/// How many bytes of one sample's trace are kept; runs of subgraphs beyond that are left out.
 const TRACE: usize = 256 << 20;
 
 impl Bodies {
@@ -267,6 +273,7 @@ impl Bodies {
             left: HashMap::new(),
             right: HashMap::new(),
             trace: vec![Vec::new(); pairs.len()],
+            left_out: 0,
         };
         for (index, pair) in pairs.iter().enumerate().filter(|(_, p)| p.graph != ENTRY) {
             let (a, b) = &graphs[pair.graph];
@@ -290,15 +297,21 @@ impl Bodies {
             runners.1.run()?;
             return Ok(());
         }
-        let Self { left, right, trace } = self;
+        let Self {
+            left,
+            right,
+            trace,
+            left_out,
+        } = self;
         trace.iter_mut().for_each(Vec::clear);
         let mut room = TRACE;
         runners.0.run_observed(|subgraph, tensor, bytes| {
             for &pair in left.get(&(subgraph, tensor)).into_iter().flatten() {
                 // Nothing after the first that has no room, or rounds would not belong together.
                 room = room.saturating_sub(bytes.len());
-                if room > 0 {
-                    trace[pair].push(bytes.to_vec());
+                match room > 0 {
+                    true => trace[pair].push(bytes.to_vec()),
+                    false => *left_out += 1,
                 }
             }
         })?;
@@ -306,17 +319,24 @@ impl Bodies {
         runners.1.run_observed(|subgraph, tensor, bytes| {
             for &index in right.get(&(subgraph, tensor)).into_iter().flatten() {
                 let pair = &pairs[index];
-                let Some(other) = trace[index].get(rounds[index]) else {
+                let round = rounds[index];
+                rounds[index] += 1;
+                let Some(other) = trace[index].get(round) else {
+                    // Without room, this one is the other half of one that is counted already.
+                    *left_out += u64::from(room > 0);
                     continue;
                 };
-                rounds[index] += 1;
                 let (x, y) = (real(&pair.values.0, other), real(&pair.values.1, bytes));
                 // Operands of another shape may make another size.
-                if x.len() == y.len() {
-                    sums[index].add(&x, &y);
+                match x.len() == y.len() {
+                    true => sums[index].add(&x, &y),
+                    false => *left_out += 1,
                 }
             }
         })?;
+        for (trace, rounds) in trace.iter().zip(rounds) {
+            *left_out += trace.len().saturating_sub(rounds) as u64;
+        }
         Ok(())
     }
 }
