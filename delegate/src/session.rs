@@ -7,7 +7,9 @@
 
 mod json;
 mod offload;
+mod options;
 mod place;
+mod prepare;
 mod report;
 mod rewrite;
 mod twin;
@@ -17,129 +19,25 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bantam_model::cpu::{self, CustomOp, CustomOps, RunError, Staged};
-use bantam_model::ops::{Custom, OpError};
+use bantam_model::cpu::{self, RunError, Staged};
 use bantam_model::tensor::{DType, Shape};
-use bantam_model::{Model, Numerics, Quantization, ReadError, TensorId};
+use bantam_model::{Model, Quantization, TensorId};
 
 pub use self::offload::{Check, OffloadError};
+pub use self::options::{OffloadOptions, Options, SessionError};
 pub use self::report::{
     Action, Counters, Deadline, Event, OpPlacement, PartitionPlacement, Placed, Placement, Report,
 };
 
-use self::offload::{Care, Offload, Twin};
-use self::place::{Candidate, Cut, Known};
+use self::offload::Offload;
+use self::place::Known;
+use self::prepare::{
+    AnyCustom, compile, cpu_options, needs_driver, open, place_error, placement, vendor_operator,
+};
 use self::report::Log;
 use self::rewrite::{Offloads, Origin, Rewritten};
-use self::worker::Source;
 use crate::DriverSpec;
-use crate::driver::{Driver, DriverError};
-use crate::partition::extract;
-use crate::steer::Steering;
-
-/// How a session shall run its model.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// What takes partitions of the model.
-    pub driver: DriverSpec,
-    /// How partitions are chosen, and what happens when the driver fails.
-    pub offload: OffloadOptions,
-    /// Which integer arithmetic the CPU path follows.
-    pub numerics: Numerics,
-    /// The largest number of threads, at least 1.
-    pub threads: usize,
-    /// New shapes for the model's inputs, in order; `None` keeps the file's.
-    pub input_shapes: Vec<Option<Shape>>,
-    /// The subgraph to run; signatures name others than the first.
-    pub subgraph: usize,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            driver: DriverSpec::default(),
-            offload: OffloadOptions::default(),
-            numerics: Numerics::default(),
-            threads: 1,
-            input_shapes: Vec::new(),
-            subgraph: 0,
-        }
-    }
-}
-
-/// How partitions are chosen, and what happens when the driver fails.
-#[derive(Debug, Clone)]
-pub struct OffloadOptions {
-    /// The devices, by the names that the driver gives them; partitions go to one after the other.
-    /// Empty for the driver's choice.
-    pub devices: Vec<String>,
-    /// Which operators the user wants on the driver.
-    pub steering: Steering,
-    /// How long a call may take. Without one, the driver is called on the session's own memory, and
-    /// a call that does not come back hangs the session.
-    pub deadline: Option<Deadline>,
-    /// After as many runs in succession that the driver failed, a partition moves to the CPU path
-    /// for good; at least 1.
-    pub retire_after: u32,
-    /// Which of the driver's results are compared with those of the CPU path.
-    pub check: Check,
-    /// Plan the CPU path of each partition when the session is made, and not when it is needed:
-    /// the first failure costs less time, and each partition more memory.
-    pub plans_twins: bool,
-    /// Where there is a deadline, run other operators while the driver works.
-    pub overlaps: bool,
-    /// Fail where an operator would run on the CPU path, when the session is made or in a run.
-    pub requires_full_delegation: bool,
-}
-
-impl Default for OffloadOptions {
-    fn default() -> Self {
-        Self {
-            devices: Vec::new(),
-            steering: Steering::default(),
-            deadline: None,
-            retire_after: 3,
-            check: Check::default(),
-            plans_twins: false,
-            overlaps: true,
-            requires_full_delegation: false,
-        }
-    }
-}
-
-/// Why there is no session.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum SessionError {
-    /// The file is not a model.
-    #[error(transparent)]
-    Read(#[from] ReadError),
-    /// The model cannot be planned, or the data does not fit it.
-    #[error(transparent)]
-    Run(#[from] RunError),
-    /// The driver cannot be had, or does not take what it must.
-    #[error("driver {driver}")]
-    Driver {
-        /// The driver, as the user wrote it or as it calls itself.
-        driver: String,
-        /// Why.
-        #[source]
-        source: DriverError,
-    },
-    /// An operator was made for a driver, and this is not it.
-    #[error("operator {op} runs on {needed} alone, and the driver is {driver}")]
-    NeedsDriver {
-        /// The operator's name.
-        op: String,
-        /// What runs it, for people.
-        needed: String,
-        /// What was asked for.
-        driver: String,
-    },
-    /// Some operators would run on the CPU path, where none may.
-    #[error("{0}")]
-    NotDelegated(Box<Placement>),
-}
+use crate::driver::Driver;
 
 /// An input or output of a session.
 #[derive(Debug, Clone, PartialEq)]
@@ -180,14 +78,6 @@ pub struct Session {
     origins: Vec<Vec<Origin>>,
     /// The partition that is the whole model, if it can be called on the caller's memory.
     whole: Option<Arc<Offload>>,
-}
-
-/// What the partitions of a session come to.
-#[derive(Default)]
-struct Offloaded {
-    cut: Cut,
-    offloads: Vec<Arc<Offload>>,
-    log: Arc<Mutex<Log>>,
 }
 
 impl Session {
@@ -510,236 +400,6 @@ impl Session {
 
     fn placed(&self, error: RunError) -> RunError {
         place_error(&self.origins, self.stages.plan().subgraph(), error)
-    }
-}
-
-/// The driver that `spec` names.
-fn open(spec: &DriverSpec) -> Result<Arc<dyn Driver>, SessionError> {
-    let driver = crate::driver::open(spec).map_err(|source| SessionError::Driver {
-        driver: spec.to_string(),
-        source,
-    })?;
-    Ok(Arc::from(driver))
-}
-
-fn cpu_options(options: &Options) -> cpu::Options {
-    cpu::Options {
-        numerics: options.numerics,
-        threads: options.threads,
-        input_shapes: options.input_shapes.clone(),
-        subgraph: options.subgraph,
-        ..cpu::Options::default()
-    }
-}
-
-/// Takes every custom operator, for a plan that is not run.
-#[derive(Debug)]
-struct AnyCustom;
-
-impl CustomOps for AnyCustom {
-    fn find(&self, _: &Custom) -> Option<Arc<dyn CustomOp>> {
-        Some(Arc::new(Self))
-    }
-}
-
-impl CustomOp for AnyCustom {
-    fn run(&self, _: &[&[u8]], _: &mut [&mut [u8]]) -> Result<(), cpu::CustomError> {
-        Ok(())
-    }
-}
-
-/// Custom operators that vendors' compilers make, and what runs them.
-const VENDORS: &[(&str, &str)] = &[
-    ("edgetpu-custom-op", "an Edge TPU (driver edgetpu)"),
-    (
-        "ethos-u",
-        "an Ethos-U (driver tflite:/path/libethosu_delegate.so)",
-    ),
-    (
-        "vsi-npu",
-        "a VeriSilicon NPU (driver tflite:/path/libvx_delegate.so)",
-    ),
-];
-
-fn vendor(op: &str) -> Option<(&'static str, &'static str)> {
-    VENDORS.iter().copied().find(|&(name, _)| name == op)
-}
-
-/// The operator of a vendor's among those without a kernel that `error` is about.
-fn vendor_operator(error: &RunError) -> Option<(&'static str, &'static str)> {
-    match error {
-        RunError::NoKernel { operators } => operators.iter().find_map(|op| vendor(op)),
-        _ => None,
-    }
-}
-
-/// The word in front of a driver's spec.
-fn kind(driver: &str) -> &str {
-    driver.split([':', '?']).next().unwrap_or(driver)
-}
-
-/// Refuses operators that neither the CPU path nor the driver runs.
-fn needs_driver(model: &Model, cut: &Cut, driver: &str) -> Result<(), SessionError> {
-    for place in &cut.nodes {
-        let op = &model.subgraphs[place.subgraph].nodes[place.index].op;
-        if place.placed == Placed::Cpu && op.operator().is_err() {
-            // The driver that it was made for knows better why not.
-            let is_for = |needed: &str| needed.contains(&format!("driver {}", kind(driver)));
-            return Err(
-                match vendor(&place.op).filter(|(_, needed)| !is_for(needed)) {
-                    Some((op, needed)) => SessionError::NeedsDriver {
-                        op: op.into(),
-                        needed: needed.into(),
-                        driver: driver.into(),
-                    },
-                    None => SessionError::Driver {
-                        driver: driver.into(),
-                        source: DriverError::Refused(format!(
-                            "operator {} ({}), for which the CPU path has no kernel: {}",
-                            place.index,
-                            place.op,
-                            place.reason.as_deref().unwrap_or("it was not asked")
-                        )),
-                    },
-                },
-            );
-        }
-    }
-    Ok(())
-}
-
-/// Compiles each partition; the operators of one that is refused go to the CPU path.
-fn compile(
-    known: &Known,
-    cut: Cut,
-    driver: &Arc<dyn Driver>,
-    options: &Options,
-) -> Result<Offloaded, DriverError> {
-    let offload = &options.offload;
-    let care = Arc::new(Care {
-        deadline: offload.deadline,
-        retire_after: offload.retire_after.max(1),
-        check: offload.check,
-        is_required: offload.requires_full_delegation,
-        twin_options: cpu::Options {
-            input_shapes: Vec::new(),
-            subgraph: 0,
-            ..cpu_options(options)
-        },
-    });
-    let mut done = Offloaded::default();
-    done.cut.nodes = cut.nodes;
-    for (number, candidate) in cut.partitions.into_iter().enumerate() {
-        let place = done.offloads.len();
-        let devices = &offload.devices;
-        let source = Source {
-            driver: Arc::clone(driver),
-            device: (!devices.is_empty()).then(|| devices[place % devices.len()].clone()),
-            partition: extract(&known.model, candidate.subgraph, &candidate.partition),
-        };
-        let twin = Twin {
-            exists: candidate.has_twin,
-            original: candidate.original.clone(),
-            keeps_state: candidate.keeps_state,
-        };
-        // The CPU path has kernels for the operators themselves, and not only for the original.
-        let has_kernels = candidate.has_twin && candidate.original.is_none();
-        let (care, log) = (Arc::clone(&care), Arc::clone(&done.log));
-        let opened = Offload::open(place, source, twin, care, log);
-        let refusal = match opened {
-            Ok(opened) => {
-                done.offloads.push(Arc::new(opened));
-                done.cut.partitions.push(candidate);
-                None
-            }
-            Err(DriverError::Refused(reason)) if has_kernels => Some(reason),
-            Err(error) => return Err(error),
-        };
-        let placed = Placed::Partition(number);
-        for node in done.cut.nodes.iter_mut().filter(|n| n.placed == placed) {
-            match &refusal {
-                None => node.placed = Placed::Partition(place),
-                Some(reason) => {
-                    node.placed = Placed::Cpu;
-                    node.reason = Some(format!("the driver refused its partition: {reason}"));
-                }
-            }
-        }
-    }
-    Ok(done)
-}
-
-fn placement(known: &Known, driver: String, offloaded: &Offloaded, options: &Options) -> Placement {
-    let Offloaded { cut, offloads, .. } = offloaded;
-    let devices = &options.offload.devices;
-    let describe = |(number, candidate): (usize, &Candidate)| {
-        let subgraph = &known.model.subgraphs[candidate.subgraph];
-        let names = |ids: &[TensorId]| ids.iter().map(|&id| subgraph[id].name.clone()).collect();
-        let places = cut.nodes.iter().filter(|node| {
-            node.placed == Placed::Partition(number) && node.subgraph == candidate.subgraph
-        });
-        PartitionPlacement {
-            subgraph: candidate.subgraph,
-            ops: places.map(|node| node.index).collect(),
-            inputs: names(&candidate.partition.inputs),
-            outputs: names(&candidate.partition.outputs),
-            cost: candidate.cost,
-            driver_cost: offloads[number].cost(),
-            device: (!devices.is_empty()).then(|| devices[number % devices.len()].clone()),
-            has_twin: candidate.has_twin,
-        }
-    };
-    let partitions: Vec<PartitionPlacement> =
-        cut.partitions.iter().enumerate().map(describe).collect();
-    let count = |is_counted: fn(Placed) -> bool| {
-        let nodes = cut.nodes.iter().filter(|node| is_counted(node.placed));
-        nodes.count()
-    };
-    Placement {
-        driver,
-        ops: count(|placed| placed != Placed::Constant),
-        delegated: count(|placed| matches!(placed, Placed::Partition(_))),
-        partitions,
-        nodes: cut.nodes.clone(),
-    }
-}
-
-/// `error` with the places that operators have in the model before it was cut.
-fn place_error(origins: &[Vec<Origin>], entry: usize, error: RunError) -> RunError {
-    let original = |subgraph: usize, index: usize| match origins
-        .get(subgraph)
-        .and_then(|nodes| nodes.get(index))
-    {
-        Some(
-            &(Origin::Node(original)
-            | Origin::Partition {
-                first: original, ..
-            }),
-        ) => original,
-        None => index,
-    };
-    match error {
-        RunError::Op { index, op, source } => RunError::Op {
-            index: original(entry, index),
-            op,
-            source: match source {
-                OpError::Subgraph { subgraph, source } => OpError::Subgraph {
-                    subgraph,
-                    source: Box::new(place_error(origins, subgraph, *source)),
-                },
-                other => other,
-            },
-        },
-        RunError::Custom {
-            subgraph,
-            index,
-            source,
-        } => RunError::Custom {
-            subgraph,
-            index: original(subgraph, index),
-            source,
-        },
-        other => other,
     }
 }
 

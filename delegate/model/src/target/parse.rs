@@ -1,135 +1,31 @@
 //! The text of a pack to a [`Target`]: every key, name and number is checked, and what is wrong is
 //! reported with its line and the nearest name that would have been right.
 
+mod names;
+mod raw;
+
+pub(super) use names::{builtin, did_you_mean};
+
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 
-use serde::Deserialize;
 use toml::Spanned;
+
+use names::builtin_names;
+use raw::{
+    RawCondition, RawEffect, RawEntry, RawMemory, RawPack, RawPartition, RawRule, RawValue,
+    RawWhich,
+};
 
 use super::condition::{Bounds, Check, Condition, Operands, Value};
 use super::quantity::{Quantity, What};
 use super::{
-    Effect, Entry, MAPPED, Memory, OTHERWISE, PartitionPolicy, Rule, Source, Table, Target,
-    TargetError, UNKNOWN, Which, view,
+    Effect, Entry, MAPPED, Memory, OTHERWISE, PartitionPolicy, Rule, Table, Target, TargetError,
+    UNKNOWN, Which, view,
 };
-use crate::schema::tfl::BuiltinOperator;
 use crate::tensor::DType;
 
 type Name = Spanned<String>;
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct RawPack {
-    name: Name,
-    title: String,
-    about: String,
-    extends: Option<Name>,
-    #[serde(default)]
-    sources: Vec<Source>,
-    partition: Option<RawPartition>,
-    #[serde(default)]
-    memory: Option<Spanned<RawMemory>>,
-    #[serde(default)]
-    statuses: BTreeMap<Name, String>,
-    #[serde(default)]
-    groups: HashMap<String, Vec<Name>>,
-    #[serde(default)]
-    cpu_kernels: bool,
-    #[serde(default)]
-    ops: Vec<RawEntry>,
-    #[serde(default)]
-    rules: Vec<RawRule>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
-struct RawPartition {
-    which: RawWhich,
-    min_ops: Option<Spanned<i64>>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(rename_all = "kebab-case")]
-enum RawWhich {
-    First,
-    #[default]
-    All,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct RawMemory {
-    cache_bytes: Spanned<i64>,
-    #[serde(default)]
-    streams: bool,
-    parameter_growth: Option<Spanned<[f64; 2]>>,
-    activation_bytes: Option<Spanned<i64>>,
-    evidence: String,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct RawEntry {
-    names: Vec<Name>,
-    max_version: Option<Spanned<i64>>,
-    note: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct RawRule {
-    id: Name,
-    says: String,
-    evidence: String,
-    #[serde(default)]
-    inferred: bool,
-    #[serde(default)]
-    effect: RawEffect,
-    ops: Option<Vec<Name>>,
-    except: Option<Vec<Name>>,
-    when: Option<Spanned<RawCondition>>,
-    unless: Option<Spanned<RawCondition>>,
-    require: Spanned<RawCondition>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(rename_all = "kebab-case")]
-enum RawEffect {
-    #[default]
-    Refuse,
-    Unknown,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct RawCondition {
-    any: Option<Vec<Spanned<RawCondition>>>,
-    all: Option<Vec<Spanned<RawCondition>>>,
-    not: Option<Box<Spanned<RawCondition>>>,
-    measure: Option<Name>,
-    of: Option<Name>,
-    types: Option<Vec<Spanned<RawValue>>>,
-    axis: Option<i64>,
-    axes: Option<Vec<i64>>,
-    attribute: Option<Name>,
-    at: Option<Vec<usize>>,
-    #[serde(default)]
-    some: bool,
-    min: Option<Spanned<f64>>,
-    max: Option<Spanned<f64>>,
-    multiple_of: Option<Spanned<f64>>,
-    r#in: Option<Vec<Spanned<RawValue>>>,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged, expecting = "a number, a word, true or false")]
-enum RawValue {
-    Flag(bool),
-    Integer(i64),
-    Number(f64),
-    Word(String),
-}
 
 /// What reads a pack, with the means to say where something is wrong.
 struct Reader<'a> {
@@ -708,48 +604,6 @@ const DTYPES: &[DType] = &[
     DType::Variant,
 ];
 
-fn builtin_names() -> Vec<&'static str> {
-    let codes = BuiltinOperator::ENUM_VALUES.iter();
-    codes.filter_map(|code| code.variant_name()).collect()
-}
-
-/// The operator that the format calls `name`.
-pub(super) fn builtin(name: &str) -> Option<BuiltinOperator> {
-    let mut codes = BuiltinOperator::ENUM_VALUES.iter().copied();
-    codes.find(|code| code.variant_name() == Some(name))
-}
-
-/// A hint with the nearest of `known` names, or all where none is near.
-pub(super) fn did_you_mean(wrong: &str, known: &[&str]) -> String {
-    let near = known
-        .iter()
-        .map(|name| (distance(wrong, name), name))
-        .min()
-        .filter(|&(far, name)| far <= 1 + name.len() / 3);
-    match near {
-        Some((_, name)) => format!("did you mean `{name}`?"),
-        None if known.is_empty() => "there is none".to_owned(),
-        None if known.len() <= 12 => format!("there is {}", known.join(", ")),
-        None => "docs/targets.md lists the names".to_owned(),
-    }
-}
-
-/// How many letters have to be changed, added or taken away.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut corner = row[0];
-        row[0] = i + 1;
-        for (j, &y) in b.iter().enumerate() {
-            let changed = corner + usize::from(x != y);
-            corner = row[j + 1];
-            row[j + 1] = changed.min(row[j] + 1).min(corner + 1);
-        }
-    }
-    row[b.len()]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -880,12 +734,5 @@ require = { measure = "elements", of = "outputs", max = 10 }
                 let _ = Target::parse(&String::from_utf8_lossy(&mutated), "mutated");
             }
         }
-    }
-
-    #[test]
-    fn distance_counts_letters() {
-        assert_eq!(distance("CONV2D", "CONV_2D"), 1);
-        assert_eq!(distance("", "ab"), 2);
-        assert_eq!(distance("abc", "abc"), 0);
     }
 }
